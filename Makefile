@@ -1,0 +1,45 @@
+# make demo: run the demo on a fresh machine.   make test: install what the tests need and run them.
+PYTHON ?= python3
+VENV ?= .venv
+BIN = $(VENV)/bin
+# What a person's own settings must not change in a build
+export PIP_DISABLE_PIP_VERSION_CHECK = 1
+
+.PHONY: demo demo-conda test test-full check bench lint types clean
+
+$(BIN)/stillrun: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet uv
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --editable .
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml | $(BIN)/stillrun
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --editable . --group dev
+	@touch $@
+
+demo: $(BIN)/stillrun
+	@$(BIN)/python fixtures/demo/demo.py
+
+demo-conda: $(VENV)/.dev
+	@$(BIN)/python fixtures/demo/demo_conda.py
+
+test: $(VENV)/.dev
+	$(BIN)/python -m pytest
+
+test-full: $(VENV)/.dev
+	$(BIN)/python -m pytest -m ""
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+types: $(VENV)/.dev
+	$(BIN)/mypy api/stillrun snapshot/stillrun_snapshot envs/stillrun_envs engine/stillrun_engine reports/stillrun_reports cli/stillrun_cli
+
+check: lint types test
+
+bench: $(VENV)/.dev
+	$(BIN)/python -m benchmarks
+
+clean:
+	rm -rf $(VENV) .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,138 @@
+"""current: what a running task can ask about itself."""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from typing import Any
+
+__all__ = ["Current", "Parameters", "current"]
+
+
+class Parameters:
+    """The run's parameters, as a read-only mapping that loads each value when it is first read."""
+
+    def __init__(self, names: tuple[str, ...], flow: Any = None) -> None:
+        self._names = names
+        self._flow = flow
+
+    def __getitem__(self, name: str) -> Any:
+        if name not in self._names:
+            raise KeyError(name)
+        return self._flow._stillrun.parameter(name)
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_") or name not in self._names:
+            raise AttributeError(f"this flow has no parameter {name!r}")
+        return self[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._names
+
+    def keys(self) -> tuple[str, ...]:
+        """Names of the parameters."""
+        return self._names
+
+    def items(self) -> list[tuple[str, Any]]:
+        """Names and values of the parameters."""
+        return [(name, self[name]) for name in self._names]
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """The value of a parameter, or ``default`` when there is none of that name."""
+        return self[name] if name in self._names else default
+
+    def __repr__(self) -> str:
+        return f"<parameters {', '.join(self._names)}>"
+
+
+class Current:
+    """Facts about the task that is running; each is None outside a task."""
+
+    def __init__(self) -> None:
+        self._clear()
+
+    def _clear(self) -> None:
+        self._facts: Mapping[str, Any] = {}
+        self._parameters = Parameters(())
+
+    def _bind(self, facts: Mapping[str, Any], parameters: Parameters) -> None:
+        self._facts = facts
+        self._parameters = parameters
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """The fact of that name, or ``default`` when there is none or it is None."""
+        value = getattr(self, name, None) if not name.startswith("_") else None
+        return default if value is None else value
+
+    @property
+    def is_running_flow(self) -> bool:
+        """True inside a task."""
+        return bool(self._facts)
+
+    @property
+    def flow_name(self) -> str | None:
+        """Name of the flow."""
+        return self._facts.get("flow_name")
+
+    @property
+    def run_id(self) -> str | None:
+        """Id of the run."""
+        return self._facts.get("run_id")
+
+    @property
+    def step_name(self) -> str | None:
+        """Name of the step."""
+        return self._facts.get("step_name")
+
+    @property
+    def task_id(self) -> str | None:
+        """Id of the task."""
+        return self._facts.get("task_id")
+
+    @property
+    def retry_count(self) -> int | None:
+        """How many attempts at this task came before; 0 the first time."""
+        return self._facts.get("retry_count")
+
+    @property
+    def origin_run_id(self) -> str | None:
+        """Id of the run that this one resumes or replays, else None."""
+        return self._facts.get("origin_run_id")
+
+    @property
+    def pathspec(self) -> str | None:
+        """FLOW/RUN/STEP/TASK."""
+        return self._facts.get("pathspec")
+
+    @property
+    def username(self) -> str | None:
+        """Who started the run."""
+        return self._facts.get("username")
+
+    @property
+    def namespace(self) -> str | None:
+        """The namespace of the run, ``user:NAME``."""
+        return self._facts.get("namespace")
+
+    @property
+    def parameter_names(self) -> list[str]:
+        """Names of the run's parameters."""
+        return list(self._parameters)
+
+    @property
+    def parameters(self) -> Parameters:
+        """The run's parameters as a mapping."""
+        return self._parameters
+
+    def __repr__(self) -> str:
+        return f"<current {self.pathspec or 'no task is running'}>"
+
+
+current = Current()

@@ -1,0 +1,162 @@
+"""What a join is given: the branches, in order, and how their artifacts are merged."""
+
+from __future__ import annotations
+
+from stillrun.errors import ArtifactMissing, FlowError, MergeConflict
+from stillrun.nearest import did_you_mean, listed
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from typing import Any
+
+    from stillrun.flow import FlowSpec
+    from stillrun.reader import ArtifactReader
+
+__all__ = ["Input", "Inputs", "merge"]
+
+
+class Input:
+    """One branch that a join joins; its artifacts are attributes, loaded when they are first read."""
+
+    def __init__(
+        self,
+        record: Mapping[str, Any],
+        reader: ArtifactReader,
+        parameters: Mapping[str, Any],
+        variable: str | None,
+    ) -> None:
+        self._step = record["step"]
+        self._task = record["task"]
+        self._position = record.get("index")
+        self._variable = variable
+        self._reader = reader
+        self._parameters = parameters
+        self._refs = {name: ref for name, ref in record["artifacts"].items() if name not in parameters}
+
+    @property
+    def index(self) -> int | None:
+        """The branch's position in its foreach; None for a static branch."""
+        return self._position
+
+    @property
+    def input(self) -> Any:
+        """The item that the branch was for; None for a static branch."""
+        if self._variable is None or self._position is None:
+            return None
+        return getattr(self, self._variable)[self._position]
+
+    def __getattr__(self, name: str) -> Any:
+        if name[:1] == "_":
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        ref = self._refs.get(name) or self._parameters.get(name)
+        if ref is None:
+            raise ArtifactMissing(
+                f"step {self._step!r}, task {self._task}, has no artifact {name!r}.",
+                cure=did_you_mean(name, self._refs) or f"It has: {listed(sorted(self._refs))}.",
+            )
+        value = self._reader.load(ref, name)
+        self.__dict__[name] = value
+        return value
+
+    def __repr__(self) -> str:
+        return f"<input {self._step}/{self._task}: {listed(sorted(self._refs))}>"
+
+
+class Inputs:
+    """The branches of a join: by position, by iteration, and static ones by the name of their last step."""
+
+    def __init__(self, inputs: Sequence[Input]) -> None:
+        self._inputs = tuple(inputs)
+
+    def __iter__(self) -> Iterator[Input]:
+        return iter(self._inputs)
+
+    def __len__(self) -> int:
+        return len(self._inputs)
+
+    def __getitem__(self, position: int) -> Input:
+        return self._inputs[position]
+
+    def __getattr__(self, name: str) -> Input:
+        if name[:1] == "_":
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        named = [each for each in self._inputs if each._step == name]
+        if len(named) == 1:
+            return named[0]
+        if named:
+            raise ArtifactMissing(
+                f"inputs.{name} is not one branch but {len(named)} tasks of a foreach.",
+                cure="Take them by position, inputs[0], or one after the other: for each in inputs.",
+            )
+        steps = sorted({each._step for each in self._inputs})
+        raise ArtifactMissing(
+            f"no branch that is joined here ends with a step {name!r}.",
+            cure=did_you_mean(name, steps, "inputs.") or f"They end with: {listed(steps)}.",
+        )
+
+    def __repr__(self) -> str:
+        return f"<inputs {listed(each._step for each in self._inputs)}>"
+
+
+def merge(flow: FlowSpec, inputs: Inputs, include: Iterable[str] | None, exclude: Iterable[str] | None) -> None:
+    """Take over into ``flow`` what the branches agree on; see FlowSpec.merge_artifacts."""
+    state = flow._stillrun
+    if state is None or not state.joins or not isinstance(inputs, Inputs):
+        raise FlowError("self.merge_artifacts() works in a join only, on the inputs that it was given.")
+    if include is not None and exclude is not None:
+        raise FlowError("self.merge_artifacts() was given include and exclude.", cure="Give one of them.")
+    held = _held_by_branches(inputs)
+    _refuse_missing(include, held)
+    own = set(vars(flow)) | set(state.inherited)
+    left_out = own if exclude is None else own | set(exclude)
+    wanted = [name for name in held if name not in left_out] if include is None else list(include)
+    chosen = {name: held[name][0]._refs[name] for name in wanted if name not in own}
+    conflicts = [name for name in chosen if not _agree(name, held[name])]
+    if conflicts:
+        raise MergeConflict(
+            f"the branches do not agree on {listed(sorted(conflicts))}: "
+            f"{_origins(conflicts[0], held[conflicts[0]])} hold different values of {conflicts[0]!r}.",
+            cure=f"Set it in this step before merging, such as self.{conflicts[0]} = inputs[0].{conflicts[0]}, "
+            f"or leave it out with exclude=[{conflicts[0]!r}].",
+        )
+    state.inherited.update(chosen)
+
+
+def _held_by_branches(inputs: Inputs) -> dict[str, list[Input]]:
+    held: dict[str, list[Input]] = {}
+    for each in inputs:
+        for name in each._refs:
+            held.setdefault(name, []).append(each)
+    return held
+
+
+def _refuse_missing(include: Iterable[str] | None, held: Mapping[str, Any]) -> None:
+    missing = [name for name in include or () if name not in held]
+    if missing:
+        raise MergeConflict(
+            f"no branch has an artifact {listed(repr(name) for name in missing)}, which include asks for.",
+            cure=did_you_mean(missing[0], held) or f"They have: {listed(sorted(held))}.",
+        )
+
+
+def _agree(name: str, branches: Sequence[Input]) -> bool:
+    """True when all branches hold the same bytes, or values with the same canonical digest."""
+    first, others = branches[0], branches[1:]
+    return all(_same(name, first, other) for other in others)
+
+
+def _same(name: str, one: Input, other: Input) -> bool:
+    from stillrun.canonical import canonical_digest
+
+    a, b = one._refs[name], other._refs[name]
+    if a["artifact"] == b["artifact"]:
+        return True
+    if [part["digest"] for part in a["parts"]] == [part["digest"] for part in b["parts"]]:
+        return True
+    digest = canonical_digest(getattr(one, name))
+    return digest is not None and digest == canonical_digest(getattr(other, name))
+
+
+def _origins(name: str, branches: Sequence[Input]) -> str:
+    return listed((f"{each._step}/{each._task}" for each in branches), most=4)

@@ -1,0 +1,175 @@
+"""What a flow instance knows inside a task: what it inherits, where it stands, where it goes."""
+
+from __future__ import annotations
+
+from stillrun.errors import ArtifactMissing, NextError
+from stillrun.nearest import did_you_mean, listed
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from typing import Any
+
+    from stillrun.flow import FlowSpec
+    from stillrun.reader import ArtifactReader
+
+__all__ = ["TaskState"]
+
+
+class TaskState:
+    """The state of one task behind ``self``.
+
+    inherited: references to artifacts of the step before, by name; loaded: those of them that were read.
+    next: what self.next() said, as in a RESULT of the host protocol, or None.
+    """
+
+    def __init__(
+        self,
+        *,
+        step: str,
+        steps: Mapping[str, Any],
+        reader: ArtifactReader,
+        inherited: Mapping[str, Any],
+        parameters: Mapping[str, Any],
+        foreach: Sequence[Mapping[str, Any]],
+        joins: bool,
+    ) -> None:
+        self.step = step
+        self.steps = steps  # name of every step -> its function
+        self.reader = reader
+        self.inherited = {name: ref for name, ref in inherited.items() if name not in parameters}
+        self.loaded: dict[str, Any] = {}
+        variables = {frame["variable"] for frame in foreach}
+        self._foreach_refs = {name: inherited.get(name, parameters.get(name)) for name in variables}
+        self.foreach = foreach
+        self.joins = joins
+        self.next: dict[str, Any] | None = None
+        self._parameters = parameters
+        self._parameter_values: dict[str, Any] = {}
+        self._items: dict[str, Any] = {}
+
+    # -- artifacts -------------------------------------------------------------------------
+
+    def parameter(self, name: str) -> Any:
+        """The value of a parameter, loaded once."""
+        if name not in self._parameter_values:
+            if name not in self._parameters:
+                raise ArtifactMissing(f"this run has no value for the parameter {name!r}.")
+            self._parameter_values[name] = self.reader.load(self._parameters[name], name)
+        return self._parameter_values[name]
+
+    def read(self, flow: FlowSpec, name: str) -> Any:
+        """Load an inherited artifact and keep it on the instance."""
+        ref = self.inherited.get(name)
+        if ref is None:
+            raise self._missing(flow, name)
+        value = self.reader.load(ref, name)
+        self.loaded[name] = ref
+        if any(frame["variable"] == name for frame in self.foreach):
+            self._items[name] = value  # the items stay those of the foreach when the step assigns a new value
+        object.__setattr__(flow, name, value)
+        return value
+
+    def forget(self, name: str) -> bool:
+        """Drop an inherited artifact; False when there was none of that name."""
+        return self.inherited.pop(name, None) is not None
+
+    def _missing(self, flow: FlowSpec, name: str) -> ArtifactMissing:
+        there = sorted({*self.inherited, *(key for key in vars(flow) if key[:1] != "_")})
+        if self.joins:
+            cure = f"A join inherits nothing: read inputs[0].{name}, or call self.merge_artifacts(inputs) first."
+        else:
+            near = did_you_mean(name, [*there, *self._parameters], "self.")
+            cure = near or f"There is: {listed(there)}."
+        return ArtifactMissing(
+            f"step {self.step!r} reads self.{name}, which neither it nor a step before it has set.", cure=cure
+        )
+
+    # -- foreach ---------------------------------------------------------------------------
+
+    def item(self, flow: FlowSpec, depth: int) -> Any:
+        """The item of the foreach at that depth of the stack."""
+        frame = self.foreach[depth]
+        variable = frame["variable"]
+        if variable not in self._items:
+            ref = self._foreach_refs.get(variable)
+            if ref is None:
+                raise self._missing(flow, variable)
+            if variable in vars(flow) or variable not in self.inherited:
+                self._items[variable] = self.reader.load(ref, variable)
+            else:
+                self.read(flow, variable)
+        return self._items[variable][frame["index"]]
+
+    # -- next ------------------------------------------------------------------------------
+
+    def go_on(self, flow: FlowSpec, targets: Sequence[Any], foreach: Any, other: Mapping[str, Any]) -> None:
+        """Check and keep what self.next() was called with."""
+        if self.next is not None:
+            raise NextError(f"step {self.step!r} called self.next() twice.", cure="Call it once, at the end.")
+        if self.step == "end":
+            raise NextError("step 'end' called self.next().", cure="Nothing comes after 'end': take it out.")
+        if other:
+            raise NextError(
+                f"step {self.step!r}: self.next() does not know {listed(sorted(other))}.",
+                cure="It takes steps and foreach=.",
+            )
+        names = [self._name_of(flow, each) for each in targets]
+        if not names:
+            raise NextError(f"step {self.step!r}: self.next() names no step.", cure="Call self.next(self.STEP).")
+        count = None if foreach is None else self._count(flow, names, foreach)
+        self.next = {"steps": names, "foreach": foreach, "count": count}
+
+    def _name_of(self, flow: FlowSpec, target: Any) -> str:
+        function = getattr(target, "__func__", None)
+        if getattr(target, "__self__", None) is flow:
+            for name, known in self.steps.items():
+                if known is function:
+                    return name
+        raise NextError(
+            f"step {self.step!r}: self.next() was given {_spelled(target)}, which is not a step of this flow.",
+            cure="Give steps as self.NAME, each marked with @step.",
+        )
+
+    def _count(self, flow: FlowSpec, names: Sequence[str], foreach: Any) -> int:
+        if not isinstance(foreach, str) or len(names) != 1:
+            raise NextError(
+                f"step {self.step!r}: a foreach goes to one step and names an artifact as text.",
+                cure='Write self.next(self.STEP, foreach="items").',
+            )
+        items = getattr(flow, foreach, None)
+        if foreach not in vars(flow):
+            raise NextError(
+                f"step {self.step!r}: foreach={foreach!r}, but there is no artifact self.{foreach}.",
+                cure=did_you_mean(foreach, vars(flow), "self.") or f"Set self.{foreach} before self.next().",
+            )
+        _refuse_unordered(self.step, foreach, items)
+        if len(items) == 0:
+            raise NextError(
+                f"step {self.step!r}: foreach={foreach!r}, but self.{foreach} has no items, so no task would run.",
+                cure="Check where it is made, or give it at least one item.",
+            )
+        return len(items)
+
+
+def _refuse_unordered(step: str, name: str, items: Any) -> None:
+    kind = type(items)
+    tabular = kind.__module__.split(".")[0] in ("pandas", "polars")
+    has_positions = hasattr(kind, "__getitem__") and hasattr(kind, "__len__") and not isinstance(items, dict)
+    if has_positions and not tabular and not hasattr(kind, "keys"):
+        return
+    if kind.__name__ == "DataFrame":
+        cure = f'Use a list, such as self.{name}.to_dict("records").'
+    elif isinstance(items, (set, frozenset)):
+        cure = f"Use a list in a fixed order: sorted(self.{name})."
+    else:
+        cure = f"Use a list: list(self.{name})."
+    raise NextError(
+        f"step {step!r}: foreach={name!r}, but self.{name} is a {kind.__name__}, which has no items by position.",
+        cure=cure,
+    )
+
+
+def _spelled(target: Any) -> str:
+    name = getattr(target, "__name__", None)
+    return repr(name) if isinstance(name, str) else f"a {type(target).__name__}"

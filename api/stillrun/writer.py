@@ -1,0 +1,141 @@
+"""Artifacts into parts: pickle protocol 5, large buffers apart from it and never copied. Format: docs/spec/host-protocol.md."""
+
+from __future__ import annotations
+
+import os
+import pickle
+
+from stillrun.canonical import SCHEME, canonical_digest
+from stillrun.errors import NotPicklable, StillrunError
+from stillrun.mapped import address_of
+from stillrun.preview import preview_of, type_name
+from stillrun.spill import Part, PartSink
+from stillrun.unpicklable import explain
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
+    from stillrun.reader import ArtifactReader
+
+__all__ = ["CODEC", "ArtifactWriter"]
+
+CODEC = "pickle5"
+TRY_FIRST = 1024 * 1024  # an inherited value of this size or more is hashed before anything of it is written
+BODY_MAX = 64 * 1024 * 1024  # inline parts of one task; what is beyond is written to files as if it were large
+
+
+class ArtifactWriter:
+    """Encodes the artifacts of one task; ``body`` then holds the inline parts.
+
+    spill: the folder for large parts. inline_max: parts of this size or more are large.
+    """
+
+    def __init__(self, spill: str, inline_max: int, reader: ArtifactReader) -> None:
+        self._spill = spill
+        self._inline_max = inline_max
+        self._reader = reader
+        self._body: list[bytes] = []
+        self._body_size = 0
+        self._written: list[str] = []
+
+    @property
+    def body(self) -> bytes:
+        """All inline parts, one after the other."""
+        return b"".join(self._body)
+
+    def encode(self, name: str, value: Any, ref: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """An OUT of the host protocol. ref: what the value was loaded from, if it was.
+
+        Raises NotPicklable, or SpillError when a part cannot be written.
+        """
+        known = None if ref is None else [part["digest"] for part in ref["parts"]]
+        if ref is not None and sum(part["size"] for part in ref["parts"]) >= TRY_FIRST:
+            if [part.digest for part in self._dump(name, value, None, {})] == known:
+                return {"same": ref["artifact"]}
+            known = None
+        digests: dict[tuple[int, int], str] = {}
+        parts = self._dump(name, value, self._spill, digests)
+        if ref is not None and [part.digest for part in parts] == known:
+            self._drop(parts)
+            return {"same": ref["artifact"]}
+        canonical = canonical_digest(value, digests)
+        return {
+            "codec": CODEC,
+            "parts": [self._placed(part) for part in parts],
+            "type": type_name(value),
+            "preview": preview_of(value),
+            "canonical": None if canonical is None else {"scheme": SCHEME, "digest": canonical},
+        }
+
+    def discard(self) -> None:
+        """Remove all files that were written: the task failed."""
+        for path in self._written:
+            os.unlink(path)
+        self._written.clear()
+
+    def _dump(self, name: str, value: Any, folder: str | None, digests: dict[tuple[int, int], str]) -> list[Part]:
+        inline_max = self._inline_max if self._body_size < BODY_MAX else 0
+        stream = PartSink(folder, max(inline_max, 1))
+        buffers: list[Part] = []
+
+        def take(buffer: pickle.PickleBuffer) -> bool:
+            view = buffer.raw()
+            if view.nbytes < max(inline_max, 1):
+                return True  # stays in the stream
+            part = self._buffer(view, folder)
+            address = address_of(view)
+            if address is not None:
+                digests[address, view.nbytes] = part.digest
+            buffers.append(part)
+            return False
+
+        try:
+            pickle.Pickler(stream, protocol=5, buffer_callback=take).dump(value)
+        except StillrunError:
+            raise
+        except Exception as err:  # a value's own code may raise anything while it is pickled
+            stream.discard()
+            self._drop(buffers)
+            reason, cure = explain(name, value, err)
+            raise NotPicklable(reason, artifact=name, cure=cure) from err
+        parts = [stream.finish(), *buffers]
+        self._written += [part.spill for part in parts[:1] if part.spill is not None]
+        return [self._held(part) for part in parts]
+
+    def _buffer(self, view: memoryview, folder: str | None) -> Part:
+        digest = self._reader.digest_of_mapped(view)
+        if digest is not None:
+            return Part(digest, view.nbytes)
+        sink = PartSink(folder, 1)
+        sink.write(view)
+        part = sink.finish()
+        if part.spill is not None:
+            self._written.append(part.spill)
+        return part
+
+    def _held(self, part: Part) -> Part:
+        """The part without its file when the store is known to hold its bytes."""
+        if part.spill is not None and part.digest in self._reader.given:
+            self._drop([part])
+            return Part(part.digest, part.size)
+        return part
+
+    def _drop(self, parts: list[Part]) -> None:
+        for part in parts:
+            if part.spill is not None and part.spill in self._written:
+                self._written.remove(part.spill)
+                os.unlink(part.spill)
+
+    def _placed(self, part: Part) -> dict[str, Any]:
+        placed: dict[str, Any] = {"digest": part.digest, "size": part.size}
+        if part.spill is not None:
+            placed["spill"] = os.path.basename(part.spill)
+        elif part.data is not None:
+            placed["body"] = [self._body_size, part.size]
+            self._body.append(part.data)
+            self._body_size += part.size
+        else:
+            placed["held"] = True
+        return placed

@@ -1,0 +1,1 @@
+"""Stillrun beside Metaflow, one after the other in one run: `python -m benchmarks [NAME...]`."""

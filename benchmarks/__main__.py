@@ -1,0 +1,190 @@
+"""The comparisons, printed as a table of medians and ratios. Metaflow comes from the package index, in a venv of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.measure import Command, alternate, median
+
+ROOT = Path(__file__).parent
+CACHE = ROOT.parent / ".cache" / "benchmarks"
+ROUNDS = int(os.environ.get("ROUNDS", "5"))
+OURS, THEIRS = "stillrun", "metaflow"
+
+
+@dataclass(frozen=True)
+class Bench:
+    """Both products, each in a venv of its own with numpy, and a scratch folder."""
+
+    stillrun: Path
+    metaflow: Path
+    work: Path
+
+    def variables(self, **more: str) -> dict[str, str]:
+        """A quiet environment with folders of our own."""
+        kept = {k: v for k, v in os.environ.items() if not k.startswith(("STILLRUN_", "METAFLOW_", "PYTHONDONT"))}
+        return {
+            **kept,
+            "STILLRUN_STORE": str(self.work / "store"),
+            "METAFLOW_DATASTORE_SYSROOT_LOCAL": str(self.work / "metaflow"),
+            "USERNAME": "bench",
+            **more,
+        }
+
+    def flow(self, name: str, *options: str, **variables: str) -> dict[str, Command]:
+        """The same flow under both."""
+        file = ROOT / "flows" / f"{name}.py"
+        env = self.variables(**variables)
+        return {
+            OURS: Command([self.stillrun, file, "run", *options], self.work, env),
+            THEIRS: Command([self.metaflow, file, "run", *options], self.work, env),
+        }
+
+
+def venv(name: str, *packages: str) -> Path:
+    """The interpreter of a venv in the cache, made once."""
+    folder = CACHE / name
+    python = folder / "bin" / "python"
+    if not (folder / "ready").exists():
+        uv = shutil.which("uv") or str(Path(sys.executable).parent / "uv")
+        subprocess.run([uv, "venv", "--quiet", "--clear", "--python", sys.executable, folder], check=True)
+        subprocess.run(
+            [uv, "pip", "install", "--quiet", "--compile-bytecode", "--python", python, *packages], check=True
+        )
+        (folder / "ready").touch()
+    return python
+
+
+def row(what: str, ours: float, theirs: float, unit: str, goal: str) -> None:
+    print(f"| {what} | {ours:.4g} {unit} | {theirs:.4g} {unit} | {theirs / ours:.1f}x | {goal} |", flush=True)
+
+
+def imports(bench: Bench) -> None:
+    env = bench.variables()
+    found = alternate(
+        {
+            "pass": Command([bench.stillrun, "-c", "pass"], bench.work, env),
+            OURS: Command([bench.stillrun, "-c", "import stillrun"], bench.work, env),
+            THEIRS: Command([bench.metaflow, "-c", "import metaflow"], bench.work, env),
+            "click": Command([bench.stillrun, "-c", "import click, rich"], bench.work, env),
+            "help": Command([bench.stillrun.parent / "stillrun", "--help"], bench.work, env),
+        },
+        4 * ROUNDS,
+    )
+    wall = {name: median(samples, "wall") * 1000 for name, samples in found.items()}
+    row("import, whole process", wall[OURS], wall[THEIRS], "ms", "20x")
+    row("import, less `python -c pass`", max(wall[OURS] - wall["pass"], 0.1), wall[THEIRS] - wall["pass"], "ms", "20x")
+    row(
+        "`stillrun --help` (theirs: `import click, rich`)",
+        wall["help"],
+        wall["click"],
+        "ms",
+        "help <= 3 x pass + click and rich",
+    )
+    print(f"| `python -c pass` | {wall['pass']:.4g} ms | | | |")
+
+
+def linear(bench: Bench) -> None:
+    found = alternate(bench.flow("linear"), ROUNDS)
+    row("5-step linear flow, wall", median(found[OURS], "wall"), median(found[THEIRS], "wall"), "s", "10x")
+    row("5-step linear flow, CPU", median(found[OURS], "cpu"), median(found[THEIRS], "cpu"), "s", "")
+
+
+def foreach(bench: Bench) -> None:
+    rounds = max(1, ROUNDS // 3)
+    found = alternate(bench.flow("foreach", "--max-workers", "2", WIDTH="100"), rounds, warmups=0)
+    row("foreach of 100, wall", median(found[OURS], "wall"), median(found[THEIRS], "wall"), "s", "")
+    row(
+        "foreach of 100, CPU a task",
+        median(found[OURS], "cpu") * 10,
+        median(found[THEIRS], "cpu") * 10,
+        "ms",
+        "50x, moonshot 200x",
+    )
+    ours = {OURS: bench.flow("foreach", "--max-workers", "2", WIDTH="1000")[OURS]}
+    wide = alternate(ours, rounds, warmups=0)[OURS]
+    print(f"| foreach of 1000, CPU a task | {median(wide, 'cpu'):.4g} ms | | | |")
+
+
+def array(bench: Bench) -> None:
+    rounds = max(1, ROUNDS // 2)
+    found = alternate(bench.flow("array"), rounds, warmups=1)
+    row("200 MB array kept and read, wall", median(found[OURS], "wall"), median(found[THEIRS], "wall"), "s", "40x")
+    row("200 MB array kept and read, CPU", median(found[OURS], "cpu"), median(found[THEIRS], "cpu"), "s", "")
+    peaks = [task["usage"]["max_rss_kib"] for task in shown(bench, "ArrayFlow/latest")["tasks"]]
+    print(
+        f"| peak memory of its tasks | {peaks[0] / 1024:.0f} and {peaks[1] / 1024:.0f} MiB (the array: 191 MiB) | | | 1.3 x the array + interpreter |"
+    )
+
+
+def disk(bench: Bench) -> None:
+    sizes = {}
+    for name, folder in ((OURS, "store"), (THEIRS, "metaflow")):
+        for width in ("10", "60"):
+            shutil.rmtree(bench.work / folder, ignore_errors=True)
+            bench.flow("foreach", WIDTH=width)[name].run()
+            sizes[name, width] = usage(bench.work / folder)
+    per = {
+        name: [(b - a) / 50 for a, b in zip(sizes[name, "10"], sizes[name, "60"], strict=True)]
+        for name in (OURS, THEIRS)
+    }
+    row("disk a trivial task, blocks", per[OURS][0] / 1024, per[THEIRS][0] / 1024, "KiB", "<= 4 KB")
+    print(f"| files a trivial task | {per[OURS][1]:.2f} | {per[THEIRS][1]:.2f} | | <= 2 |")
+
+
+def replay(bench: Bench) -> None:
+    env = bench.variables()
+    bench.flow("linear")[OURS].run()
+    command = Command([bench.stillrun, "-m", "stillrun_cli", "replay", "LinearFlow/latest/b"], bench.work, env)
+    found = alternate({OURS: command}, ROUNDS)
+    print(
+        f"| replay of one trivial step, environment built, whole command | {median(found[OURS], 'wall'):.3f} s | | | step + 0.5 s |"
+    )
+
+
+def usage(folder: Path) -> tuple[int, int]:
+    """Bytes of disk blocks and number of files below ``folder``, built environments and interpreters left out."""
+    skipped = {"envs", "pythons", "trees", "cache"}
+    files = [p for p in folder.rglob("*") if p.is_file() and p.relative_to(folder).parts[0] not in skipped]
+    return sum(p.stat().st_blocks * 512 for p in files), len(files)
+
+
+def shown(bench: Bench, pathspec: str) -> dict:  # type: ignore[type-arg] # JSON
+    words = [bench.stillrun, "-m", "stillrun_cli", "show", pathspec, "--json"]
+    return json.loads(subprocess.run(words, env=bench.variables(), check=True, capture_output=True).stdout)  # type: ignore[no-any-return]
+
+
+ALL: dict[str, Callable[[Bench], None]] = {
+    "imports": imports,
+    "linear": linear,
+    "foreach": foreach,
+    "array": array,
+    "disk": disk,
+    "replay": replay,
+}
+
+
+def main() -> None:
+    names = sys.argv[1:] or list(ALL)
+    work = CACHE / "work"
+    shutil.rmtree(work, ignore_errors=True)
+    work.mkdir(parents=True)
+    bench = Bench(
+        venv("stillrun", "--editable", str(ROOT.parent), "numpy"), venv("metaflow", "metaflow", "numpy"), work
+    )
+    print(
+        f"| work (medians, {ROUNDS} rounds, {os.cpu_count()} cores) | {OURS} | {THEIRS} | ratio | goal |\n|---|---|---|---|---|"
+    )
+    for name in names:
+        ALL[name](bench)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,98 @@
+"""`python flow.py run|show|check`: what a flow file's own command line offers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from stillrun_cli.console import clean, json_option, paint, print_json
+from stillrun_cli.run import RUN_CONTEXT, run_options, start_run
+from stillrun_cli.settings import caller, open_store
+from stillrun_engine.prepare import RunRequest, describe
+from stillrun_engine.stopping import StopSignals
+
+__all__ = ["flow_group"]
+
+
+@click.group(hidden=True)
+@click.option("--file", "file", required=True, type=click.Path(path_type=Path))
+@click.option("--class", "class_name", required=True)
+@click.option(
+    "--store",
+    "store_path",
+    metavar="DIR",
+    help="The store; default: STILLRUN_STORE, or the user's data folder.",
+)
+@click.pass_context
+def flow_group(ctx: click.Context, file: Path, class_name: str, store_path: str | None) -> None:
+    """Run this flow, or look at its graph. `stillrun --help` lists what can be done with its runs."""
+    if store_path:
+        ctx.find_root().obj = store_path
+    ctx.obj = (file.absolute(), class_name)
+
+
+@flow_group.command("run", context_settings=RUN_CONTEXT)
+@run_options
+@click.pass_context
+def run(ctx: click.Context, **options: Any) -> int:
+    """Run this flow and keep its code, environments, inputs and results."""
+    file, class_name = ctx.obj
+    return start_run(ctx, file, class_name, **options)
+
+
+@flow_group.command("show")
+@json_option
+@click.pass_context
+def show(ctx: click.Context, as_json: bool) -> int:
+    """Show the steps, what follows each, and the parameters."""
+    description = _describe(ctx)
+    if as_json:
+        print_json(description)
+        return 0
+    click.echo(
+        paint(description["name"], bold=True) + (f": {_first_line(description['doc'])}" if description["doc"] else "")
+    )
+    for parameter in description["parameters"]:
+        default = " (required)" if parameter["required"] else f" (default {parameter['default']})"
+        click.echo(
+            clean(f"  --{parameter['name']} {parameter['type'] or ''}{default}  {parameter['help'] or ''}").rstrip()
+        )
+    for step in description["steps"]:
+        onward = f" => {', '.join(step['next'])}" if step["next"] else ""
+        each = f" for each of '{step['foreach']}'" if step.get("foreach") else ""
+        click.echo(f"\n{paint(step['name'], bold=True)} ({step['kind']}){onward}{each}")
+        for decorator in step["decorators"]:
+            click.echo(clean(f"  @{decorator['name']} {decorator['attributes']}"))
+        if step["doc"]:
+            click.echo(clean(f"  {_first_line(step['doc'])}"))
+    return 0
+
+
+@flow_group.command("check")
+@json_option
+@click.pass_context
+def check(ctx: click.Context, as_json: bool) -> int:
+    """Check the graph; exit code 2 when it has a problem."""
+    description = _describe(ctx)
+    problems = description["problems"]
+    if as_json:
+        print_json({"flow": description["name"], "problems": problems})
+    for problem in problems if not as_json else ():
+        click.echo(clean(f"{description['file']}:{problem['line']}: {problem['what']} {problem['cure']}"))
+    if not problems and not as_json:
+        click.echo(f"{description['name']}: {len(description['steps'])} steps, no problem found.")
+    return 2 if problems else 0
+
+
+def _describe(ctx: click.Context) -> dict[str, Any]:
+    file, class_name = ctx.obj
+    with open_store(ctx, create=True) as store, StopSignals() as stop:
+        described = describe(store, RunRequest(file, caller(), class_name), stop)
+        described.executor.close()
+    return dict(described.description)
+
+
+def _first_line(text: str) -> str:
+    return text.strip().splitlines()[0]

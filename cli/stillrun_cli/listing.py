@@ -1,0 +1,54 @@
+"""`stillrun list`: the runs in the store."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from stillrun_cli.console import json_option, print_json, print_table
+from stillrun_cli.settings import open_store
+from stillrun_engine.archive import KeptRun, flows, runs
+from stillrun_engine.errors import NotFound
+from stillrun_engine.pathspec import nearest
+
+__all__ = ["list_command"]
+
+
+@click.command(short_help="List kept runs.")
+@click.argument("flow", required=False)
+@json_option
+@click.pass_context
+def list_command(ctx: click.Context, flow: str | None, as_json: bool) -> None:
+    """List the runs of FLOW, or of all flows, oldest first."""
+    store = open_store(ctx, create=True)
+    found = sorted(runs(store, flow), key=lambda run: str(run.record["started"]))
+    if flow and not found:
+        raise NotFound(f"no flow '{flow}' in {store.root}.{nearest(flow, flows(store))}")
+    if as_json:
+        print_json({"store": str(store.root), "runs": [_entry(run) for run in found]})
+    elif found:
+        print_table(("RUN", "KIND", "STATUS", "STARTED", "PARAMETERS"), [_row(run) for run in found])
+    else:
+        click.echo(f"No runs in {store.root} yet; 'stillrun run FLOW.py' makes one.")
+
+
+def _entry(run: KeptRun) -> dict[str, Any]:
+    record = run.record
+    return {
+        "run": run.pathspec,
+        "kind": record["kind"],
+        "status": run.status,
+        "started": record["started"],
+        "finished": record.get("finished"),
+        "captured": record.get("captured", False),
+        "origin": record["origin"]["run"] if record["origin"] else None,
+        "parameters": {name: entry["text"] for name, entry in record["parameters"].items()},
+    }
+
+
+def _row(run: KeptRun) -> tuple[str, ...]:
+    entry = _entry(run)
+    kind = f"replay of {entry['origin']}" if entry["origin"] else entry["kind"]
+    given = " ".join(f"{name}={text}" for name, text in entry["parameters"].items())
+    return (entry["run"], kind, entry["status"], entry["started"][:19].replace("T", " "), given)

@@ -1,0 +1,100 @@
+"""`stillrun replay FLOW/RUN[/STEP[/TASK]]`: run it again in what was recorded, and judge."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+import click
+
+from stillrun_cli.console import clean, duration, json_option, paint, print_json, short, word
+from stillrun_cli.narrator import Narrator
+from stillrun_cli.settings import caller, default_workers, open_store
+from stillrun_engine.archive import open_run
+from stillrun_engine.pathspec import parse_pathspec
+from stillrun_engine.replay import ReplayOutcome, ReplayRequest, replay_run
+from stillrun_engine.stopping import StopSignals
+
+__all__ = ["replay_command"]
+
+_WORST_SHOWN = 5
+_EXIT = {"identical": 0, "equivalent": 0, "different": 1}
+
+
+@click.command(short_help="Run a kept run, step or task again and judge it.")
+@click.argument("pathspec", metavar="FLOW/RUN[/STEP[/TASK]]")
+@click.option("--offline", is_flag=True, help="A task that opens a network connection fails.")
+@click.option("--max-workers", type=click.IntRange(1), help="Tasks at once; default: the number of cores.")
+@click.option("--fresh-process", is_flag=True, help="Run each task in a new interpreter.")
+@click.option("--quiet", is_flag=True, help="Print only failures and the verdict.")
+@json_option
+@click.pass_context
+def replay_command(
+    ctx: click.Context,
+    pathspec: str,
+    offline: bool,
+    max_workers: int | None,
+    fresh_process: bool,
+    quiet: bool,
+    as_json: bool,
+) -> int:
+    """Rebuild the recorded code, environments and inputs, run the tasks again, and judge every artifact.
+
+    Environments are always rebuilt from what the store keeps; no index or channel is asked. The exit code is 0 when everything is
+    identical or equivalent, 1 when something differs, 2 when the replay could not be done.
+    """
+    spec = parse_pathspec(pathspec, least=2, most=4)
+    narrator = Narrator(as_json=as_json, quiet=quiet)
+    with open_store(ctx) as store, StopSignals() as stop:
+        run = open_run(store, spec)
+        request = ReplayRequest(caller(), max_workers or default_workers(), offline, fresh_process)
+        outcome = replay_run(run, request, stop, narrator)
+    if as_json:
+        print_json(_report(outcome))
+    else:
+        _print_verdict(narrator, outcome)
+    return _EXIT[outcome.verdict]
+
+
+def _report(outcome: ReplayOutcome) -> dict[str, Any]:
+    return {**outcome.record, "run": outcome.pathspec, "wall_us": outcome.wall_us}
+
+
+def _print_verdict(narrator: Narrator, outcome: ReplayOutcome) -> None:
+    record = outcome.record
+    counts = Counter(entry["verdict"] for entry in record["artifacts"])
+    told = ", ".join(f"{number} {level}" for level, number in counts.most_common())
+    narrator.say("")
+    narrator.say(
+        f"Verdict on {record['scope']}: {paint(outcome.verdict.upper(), bold=True)}" + _meaning(outcome.verdict)
+    )
+    narrator.say(
+        f"  {len(record['tasks'])} tasks, {len(record['artifacts'])} artifacts" + (f": {told}" if told else "")
+    )
+    for entry in _worst(record):
+        narrator.say(
+            clean(f"  {entry['step']}/{entry['task']} {entry.get('name', '')}: {entry['reason'] or entry['verdict']}")
+        )
+    for place in record["environments"]:
+        where = "rebuilt from kept packages" if place["how"] == "rebuilt" else "the caller's, unchanged"
+        narrator.say(
+            f"  environment of {', '.join(place['steps'])}: {where} ({short(place['lock'] or place['environment'])})"
+        )
+    if not record["machine"]["same"]:
+        narrator.say("  the machine is not the one of the original run")
+    narrator.say(f"  kept as {outcome.pathspec}, {duration(outcome.wall_us)}")
+
+
+def _meaning(verdict: str) -> str:
+    return {
+        "identical": word(" - every artifact has the same bytes"),
+        "equivalent": word(" - every artifact has the same value, some in other bytes"),
+        "different": word(" - something came out otherwise"),
+    }[verdict]
+
+
+def _worst(record: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    tasks = [task for task in record["tasks"] if task["reason"]]
+    artifacts = [entry for entry in record["artifacts"] if entry["verdict"] not in {"identical", "equivalent"}]
+    return [*tasks, *artifacts][:_WORST_SHOWN]

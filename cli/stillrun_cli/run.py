@@ -1,0 +1,138 @@
+"""`stillrun run FLOW.py`: run a flow and keep everything."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from stillrun_cli.console import duration, json_option, paint, print_json, word
+from stillrun_cli.narrator import Narrator
+from stillrun_cli.settings import caller, default_workers, open_store
+from stillrun_engine.prepare import RunRequest
+from stillrun_engine.run import RunOutcome, run_flow
+from stillrun_engine.stopping import StopSignals
+
+__all__ = ["flow_parameters", "run_command", "run_options", "start_run"]
+
+_EXIT = {"ok": 0, "failed": 1}
+
+
+def run_options(function: Any) -> Any:
+    """The options that `stillrun run` and `python flow.py run` share."""
+    for option in (
+        click.option("--max-workers", type=click.IntRange(1), help="Tasks at once; default: the number of cores."),
+        click.option(
+            "--fresh-process",
+            is_flag=True,
+            help="Run each task in a new interpreter, for libraries that cannot fork.",
+        ),
+        click.option("--offline", is_flag=True, help="Use no network: environments must be known and kept already."),
+        click.option(
+            "--python",
+            metavar="PYTHON",
+            help="The interpreter of undecorated steps; default: the active environment's.",
+        ),
+        click.option("--quiet", is_flag=True, help="Print only what tasks write, and failures."),
+        json_option,
+        click.argument("parameters", nargs=-1, type=click.UNPROCESSED, metavar="[--PARAMETER VALUE]..."),
+    ):
+        function = option(function)
+    return function
+
+
+RUN_CONTEXT = {"ignore_unknown_options": True, "help_option_names": ["-h", "--help"]}
+
+
+@click.command(context_settings=RUN_CONTEXT, short_help="Run a flow and keep everything.")
+@click.argument("flow", metavar="FLOW.py[:CLASS]")
+@run_options
+@click.pass_context
+def run_command(ctx: click.Context, flow: str, **options: Any) -> int:
+    """Run FLOW.py and keep its code, environments, inputs and results.
+
+    What follows the flow are its own parameters: --seed 7. The exit code is 0 when every step finished, 1 when a step failed.
+    """
+    path, _, class_name = flow.partition(".py:")
+    file = Path(path + ".py" if class_name else flow)
+    return start_run(ctx, file, class_name or None, **options)
+
+
+def start_run(
+    ctx: click.Context,
+    file: Path,
+    class_name: str | None,
+    *,
+    parameters: tuple[str, ...],
+    max_workers: int | None,
+    fresh_process: bool,
+    offline: bool,
+    python: str | None,
+    quiet: bool,
+    as_json: bool,
+) -> int:
+    """Run the flow in ``file`` and print how it went; the exit code."""
+    request = RunRequest(
+        flow_file=file.absolute(),
+        caller=caller(python),
+        class_name=class_name,
+        parameters=flow_parameters(parameters),
+        max_workers=max_workers or default_workers(),
+        fresh_process=fresh_process,
+        offline=offline,
+    )
+    narrator = Narrator(as_json=as_json, quiet=quiet)
+    with open_store(ctx, create=True) as store, StopSignals() as stop:
+        outcome = run_flow(store, request, stop, narrator)
+    if as_json:
+        print_json(_summary(outcome))
+    else:
+        _conclude(narrator, outcome)
+    return 128 + stop.requested if stop.requested is not None else _EXIT[outcome.status]
+
+
+def flow_parameters(words: tuple[str, ...]) -> dict[str, str]:
+    """--name value and --name=value pairs; a usage error for anything else."""
+    found: dict[str, str] = {}
+    rest = list(words)
+    while rest:
+        name = rest.pop(0)
+        if not name.startswith("--") or name == "--":
+            raise click.UsageError(
+                f"'{name}' is neither an option nor the value of one; parameters are given as --name value."
+            )
+        name, equals, value = name[2:].partition("=")
+        if not equals:
+            if not rest:
+                raise click.UsageError(f"--{name} needs a value: --{name} VALUE.")
+            value = rest.pop(0)
+        found[name] = value
+    return found
+
+
+def _summary(outcome: RunOutcome) -> dict[str, Any]:
+    return {
+        "run": outcome.pathspec,
+        "status": outcome.status,
+        "record": outcome.record,
+        "tasks": outcome.tasks,
+        "wall_us": outcome.wall_us,
+        "captured": outcome.captured,
+        "not_kept": list(outcome.not_kept),
+        "failure": outcome.failure,
+    }
+
+
+def _conclude(narrator: Narrator, outcome: RunOutcome) -> None:
+    if outcome.failure is not None:
+        error = outcome.failure["error"]
+        where = f"{outcome.failure['step']}/{outcome.failure['task']}"
+        narrator.say(
+            f"{where} failed: {error['type']}: {error['message']}" + (f" {error['cure']}" if error.get("cure") else "")
+        )
+    narrator.say(
+        f"{paint(outcome.pathspec, bold=True)} {word(outcome.status)}: {outcome.tasks} tasks in {duration(outcome.wall_us)}"
+    )
+    for reason in outcome.not_kept:
+        narrator.note(f"not kept: {reason}")

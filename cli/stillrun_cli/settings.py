@@ -1,0 +1,59 @@
+"""What a command takes from the world around it: the store's place, the caller's interpreter, the number of workers."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import click
+
+from stillrun_engine.places import Caller
+from stillrun_snapshot.store import Store
+
+__all__ = ["caller", "default_workers", "open_store", "store_path"]
+
+
+def store_path(ctx: click.Context) -> Path:
+    """--store, else STILLRUN_STORE, else the user's data folder."""
+    given = ctx.find_root().obj or os.environ.get("STILLRUN_STORE")
+    if given:
+        return Path(given).expanduser().absolute()
+    import platformdirs
+
+    return platformdirs.user_data_path("stillrun", appauthor=False)
+
+
+def open_store(ctx: click.Context, *, create: bool = False) -> Store:
+    """The store of this command; closed when the command ends."""
+    store = Store.open(store_path(ctx), create=create)
+    ctx.call_on_close(store.close)
+    return store
+
+
+def caller(python: str | None = None) -> Caller:
+    """The interpreter of undecorated steps, the working directory and the environment variables.
+
+    python: as asked for by --python. Otherwise the active virtual or conda environment's, otherwise our own.
+    """
+    return Caller(_interpreter(python, os.environ), Path.cwd(), dict(os.environ))
+
+
+def _interpreter(asked: str | None, variables: Mapping[str, str]) -> Path:
+    if asked is not None:
+        found = shutil.which(asked)
+        if found is None:
+            raise click.UsageError(f"--python {asked}: no such interpreter.")
+        return Path(found).absolute()
+    for name in ("VIRTUAL_ENV", "CONDA_PREFIX"):
+        active = variables.get(name)
+        if active and (candidate := Path(active) / "bin" / "python").exists():
+            return candidate
+    return Path(sys.executable)
+
+
+def default_workers() -> int:
+    """As many tasks at once as this process may use cores."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,0 +1,145 @@
+"""Runs read back from their records: what list, show, logs, replay and verify stand on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from stillrun_engine.errors import NotFound
+from stillrun_engine.history import lease_name
+from stillrun_engine.pathspec import Pathspec, nearest, resolve
+from stillrun_engine.plan import TaskKey
+from stillrun_snapshot.digest import Digest
+from stillrun_snapshot.lease import Lease
+from stillrun_snapshot.store import Store
+
+__all__ = ["KeptRun", "flows", "key_of", "open_run", "runs"]
+
+Record = Mapping[str, Any]
+
+
+def key_of(record: Record) -> TaskKey:
+    """The key of a task record: its position is its splits' indexes."""
+    return TaskKey(record["step"], tuple(split["index"] for split in record["foreach"]))
+
+
+@dataclass(frozen=True)
+class KeptRun:
+    """One run of the store."""
+
+    store: Store
+    spec: Pathspec
+    digest: Digest
+    record: Record
+
+    @property
+    def pathspec(self) -> str:
+        """FLOW/RUN."""
+        return f"{self.spec.flow}/{self.spec.run}"
+
+    @property
+    def status(self) -> str:
+        """'running', 'ok', 'failed' or 'interrupted'. A run that says it runs and holds no lease was cut off."""
+        status: str = self.record["status"]
+        if status == "running" and not Lease.is_held(self.store.root, lease_name(self.spec.flow, str(self.spec.run))):
+            return "interrupted"
+        return status
+
+    @property
+    def description(self) -> Record:
+        """The flow as it was described when it ran."""
+        return self.store.get_record(Digest(self.record["description"]), "description")
+
+    @property
+    def step_names(self) -> list[str]:
+        """Steps in the order of the flow file."""
+        return [step["name"] for step in self.description["steps"]]
+
+    def tasks(self, step: str | None = None) -> list[Record]:
+        """Task records in graph and foreach order; those that were kept, when the run was cut off."""
+        order = {name: place for place, name in enumerate(self.step_names)}
+        found = [self.store.get_record(digest, "task") for name, digest in self._task_digests() if step in (None, name)]
+        return sorted(found, key=lambda r: (order.get(r["step"], len(order)), key_of(r).position))
+
+    def task(self, step: str, task: str) -> Record:
+        """One task's record; NotFound with the nearest names."""
+        return self.store.get_record(self.task_digest(step, task), "task")
+
+    def task_digest(self, step: str, task: str) -> Digest:
+        """The name of one task's record."""
+        found = self.store.refs.get(f"tasks/{self.pathspec}/{step}/{task}")
+        if found is None:
+            self.check_step(step)
+            known = [name.rsplit("/", 1)[1] for name, _ in self.store.refs.names(f"tasks/{self.pathspec}/{step}/")]
+            raise NotFound(f"no task '{self.pathspec}/{step}/{task}'.{nearest(task, known, step + '/')}")
+        return found
+
+    def check_step(self, step: str) -> None:
+        """NotFound with the nearest names when the flow has no such step."""
+        if step not in self.step_names:
+            raise NotFound(f"no step '{step}' in {self.pathspec}.{nearest(step, self.step_names)}")
+
+    def selected(self) -> list[Record]:
+        """The task records that the pathspec names: of the run, of a step, or one."""
+        if self.spec.step is None:
+            return self.tasks()
+        self.check_step(self.spec.step)
+        if self.spec.task is None:
+            return self.tasks(self.spec.step)
+        return [self.task(self.spec.step, self.spec.task)]
+
+    def artifact(self, task: Record, name: str) -> tuple[Digest, Record]:
+        """An artifact's record digest and record; NotFound with the nearest names."""
+        digest = task["artifacts"].get(name) or self.record["parameters"].get(name, {}).get("artifact")
+        if digest is None:
+            known = [*task["artifacts"], *self.record["parameters"]]
+            raise NotFound(
+                f"no artifact '{name}' in {self.pathspec}/{task['step']}/{task['task']}.{nearest(name, known)}"
+            )
+        return Digest(digest), self.store.get_record(Digest(digest), "artifact")
+
+    def given(self, task: Record) -> dict[str, str]:
+        """The artifacts that a task was handed: its parent's; none at the start and at a join."""
+        if task["join"] or not task["inputs"]:
+            return {}
+        return dict(self.store.get_record(Digest(task["inputs"][0]["record"]), "task")["artifacts"])
+
+    def lock_of(self, step: str) -> Digest | None:
+        """The lock that rebuilds a step's environment; None when it was not kept."""
+        self.check_step(step)
+        environment = self.record["steps"][step]["environment"]
+        entry = self.record.get("environments", {}).get(environment)
+        if entry is None:
+            locked = self.store.get_record(environment)["schema"].startswith("stillrun/lock/")
+            return Digest(environment) if locked else None
+        return Digest(entry["lock"]) if entry["lock"] else None
+
+    def _task_digests(self) -> Iterator[tuple[str, Digest]]:
+        if "tasks" in self.record:
+            for entry in self.record["tasks"]:
+                yield entry["step"], Digest(entry["record"])
+            return
+        for name, digest in self.store.refs.names(f"tasks/{self.pathspec}/"):
+            yield name.split("/")[3], digest
+
+
+def open_run(store: Store, spec: Pathspec) -> KeptRun:
+    """The run that ``spec`` names; NotFound with the nearest names."""
+    found = resolve(store, spec)
+    digest = store.refs.get(found.run_ref)
+    if digest is None:
+        raise NotFound(f"no run '{found.flow}/{found.run}' in {store.root}.")
+    return KeptRun(store, found, digest, store.get_record(digest, "run"))
+
+
+def runs(store: Store, flow: str | None = None) -> Iterator[KeptRun]:
+    """Every run of the store, or of one flow, oldest first within each flow."""
+    for name, digest in store.refs.names(f"runs/{flow}/" if flow else "runs/"):
+        _, owner, run = name.split("/")
+        yield KeptRun(store, Pathspec(owner, run), digest, store.get_record(digest, "run"))
+
+
+def flows(store: Store) -> list[str]:
+    """Names of the flows that have run."""
+    return sorted({name.split("/")[1] for name, _ in store.refs.names("runs/")})

@@ -1,0 +1,196 @@
+"""From a task that may start to its kept record: what runs and replays do alike for each task."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from stillrun_engine.clock import Clock, timestamp
+from stillrun_engine.executor import Finished, Output, Started, TaskWork
+from stillrun_engine.history import History
+from stillrun_engine.inputs import InputKeeper
+from stillrun_engine.logs import TaskLog
+from stillrun_engine.outcome import error_of_task
+from stillrun_engine.parts import Body, keep_outputs, references
+from stillrun_engine.plan import Split, TaskKey
+from stillrun_engine.reporter import Reporter
+from stillrun_engine.stage import INLINE_MAX, Spills
+from stillrun_snapshot.digest import Digest
+from stillrun_snapshot.store import Store
+
+__all__ = ["Assignment", "Desk", "Identity", "KeptTask", "TaskInput"]
+
+
+@dataclass(frozen=True)
+class TaskInput:
+    """One parent of a task: its name, its record, and the records of its artifacts by name."""
+
+    key: TaskKey
+    record: Digest
+    artifacts: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """One task, ready to be worked on."""
+
+    key: TaskKey
+    environment: Digest
+    foreach: tuple[Split, ...]
+    inputs: tuple[TaskInput, ...]
+    join: bool
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What `current` shows to every task of the run: a replay shows the original's."""
+
+    flow: str
+    run: str
+    parameters: Mapping[str, str]
+    cwd: Path
+    offline: bool = False
+
+
+@dataclass(frozen=True)
+class KeptTask:
+    """A finished task as it was kept. next: what it passed to self.next, None for an end or a failure."""
+
+    key: TaskKey
+    record: Digest
+    artifacts: Mapping[str, str]
+    next: Mapping[str, Any] | None
+    error: Mapping[str, Any] | None
+    modules: Sequence[str]
+
+
+class Desk:
+    """Makes work of assignments and records of finished work."""
+
+    def __init__(
+        self,
+        store: Store,
+        identity: Identity,
+        history: History,
+        keeper: InputKeeper,
+        reporter: Reporter,
+        clock: Clock,
+        ignored: Sequence[Path],
+    ) -> None:
+        self._store = store
+        self._identity = identity
+        self._history = history
+        self._keeper = keeper
+        self._reporter = reporter
+        self._clock = clock
+        self._ignored = [str(path) for path in ignored]
+        self._spills = Spills(store)
+        self._open: dict[str, _Open] = {}
+
+    def work(self, assignment: Assignment) -> TaskWork:
+        """The work that an executor takes; ``kept`` closes it."""
+        identity, body = self._identity, Body()
+        key = assignment.key
+        name = f"{key.step}/{key.task}#0"
+        self._open[name] = _Open(assignment, TaskLog(self._spills.root))
+        spec = {
+            "flow": identity.flow,
+            "run": identity.run,
+            "step": key.step,
+            "task": key.task,
+            "attempt": 0,
+            "foreach": [_split_entry(split) for split in assignment.foreach],
+            "join": assignment.join,
+            "inputs": [self._input(given, assignment.join, body) for given in assignment.inputs],
+            "parameters": references(self._store, identity.parameters, body),
+            "cwd": str(identity.cwd),
+            "spill": str(self._spills.folder(name)),
+            "inline_max": INLINE_MAX,
+            "ignore": self._ignored,
+            "offline": identity.offline,
+            "variables": {},
+        }
+        return TaskWork(key, 0, assignment.environment, spec, body.joined())
+
+    def started(self, event: Started) -> None:
+        """Note when a process began on the task."""
+        self._open[event.work.name].started = timestamp(self._clock())
+        self._reporter.task_begins(event.work.key.step, event.work.key.task)
+
+    def output(self, event: Output) -> None:
+        """Hold and pass on what the task wrote."""
+        self._open[event.work.name].log.write(event.stream, event.data)
+        self._reporter.task_writes(event.work.key.step, event.work.key.task, event.stream, event.data)
+
+    def kept(self, event: Finished, *, stopping: bool = False) -> KeptTask:
+        """Keep everything the task left and write its record. stopping: the run was asked to stop before the task ended."""
+        task = self._open.pop(event.work.name)
+        error = error_of_task(event)
+        status = "ok" if error is None else "interrupted" if stopping else "failed"
+        result = event.result or {}
+        artifacts = (
+            keep_outputs(self._store, result.get("artifacts", {}), event.body, self._spills.folder(event.work.name))
+            if error is None
+            else {}
+        )
+        next_ = result.get("next") if error is None else None
+        record = self._history.task(
+            event.work.key,
+            {
+                **self._facts(task.assignment),
+                "status": status,
+                "artifacts": artifacts,
+                "next": next_,
+                "files": self._keeper.keep(result.get("reads", ())),
+                "written": sorted(result.get("writes", ())),
+                "logs": task.log.keep(self._store),
+                "error": error,
+                "exit": dict(event.exit),
+                "usage": dict(event.usage),
+                "started": task.started,
+                "finished": timestamp(self._clock()),
+            },
+        )
+        self._spills.drop(event.work.name)
+        self._reporter.task_ends(event.work.key.step, event.work.key.task, status, event.usage.get("wall_us", 0), error)
+        return KeptTask(event.work.key, record, artifacts, next_, error, result.get("modules", ()))
+
+    def close(self) -> None:
+        """Remove what unfinished tasks left behind."""
+        self._spills.close()
+
+    def _input(self, given: TaskInput, join: bool, body: Body) -> dict[str, Any]:
+        position = given.key.position
+        return {
+            "step": given.key.step,
+            "task": given.key.task,
+            "index": position[-1] if join and position else None,
+            "artifacts": references(self._store, given.artifacts, body),
+        }
+
+    def _facts(self, assignment: Assignment) -> dict[str, Any]:
+        history = self._history
+        return {
+            "flow": history.flow,
+            "run": history.run,
+            "step": assignment.key.step,
+            "task": assignment.key.task,
+            "attempt": 0,
+            "environment": assignment.environment,
+            "foreach": [_split_entry(split) for split in assignment.foreach],
+            "join": assignment.join,
+            "inputs": [{"step": i.key.step, "task": i.key.task, "record": i.record} for i in assignment.inputs],
+        }
+
+
+@dataclass
+class _Open:
+    assignment: Assignment
+    log: TaskLog
+    started: str | None = None
+
+
+def _split_entry(split: Split) -> dict[str, Any]:
+    return {"step": split.step, "variable": split.variable, "index": split.index, "count": split.count}

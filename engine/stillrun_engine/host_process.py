@@ -1,0 +1,179 @@
+"""One step host seen from the engine: started, spoken to, ended. Protocol: docs/spec/host-protocol.md, version 1."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import struct
+import subprocess
+import tempfile
+from collections import deque
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from stillrun_engine.errors import HostLost
+
+__all__ = ["PROTOCOL", "Frame", "HostProcess", "Launch"]
+
+PROTOCOL = 1
+_HEADER = struct.Struct(">II")
+_READ = 1 << 20
+_BOOT = "import sys; sys.path[0] = sys.argv[1]; from stillrun.host import main; main()"
+
+
+@dataclass(frozen=True)
+class Launch:
+    """How a step host is started: an interpreter, the face it runs, and its environment variables."""
+
+    python: Path
+    face: Path
+    variables: Mapping[str, str]
+    cwd: Path
+    user_site: bool = True
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One message: a JSON header and the bytes it speaks of."""
+
+    header: dict[str, Any]
+    body: bytes = b""
+
+
+class HostProcess:
+    """A step host and the socket to it. Nothing here blocks but ``ask`` and ``close``."""
+
+    def __init__(self, launch: Launch) -> None:
+        ours, theirs = socket.socketpair()
+        self._stderr: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the host: what the interpreter says when it cannot even start
+        flags = [] if launch.user_site else ["-s"]
+        try:
+            self._process = subprocess.Popen(
+                [launch.python, *flags, "-c", _BOOT, launch.face, str(theirs.fileno())],
+                pass_fds=[theirs.fileno()],
+                env=dict(launch.variables),
+                cwd=launch.cwd,
+                stdin=subprocess.DEVNULL,
+                stdout=self._stderr,
+                stderr=self._stderr,
+                start_new_session=True,  # Ctrl-C in the terminal reaches the engine alone
+            )
+        except OSError as err:
+            ours.close()
+            raise HostLost(f"cannot start {launch.python}: {err.strerror}.") from err
+        finally:
+            theirs.close()
+        ours.setblocking(False)
+        self._launch = launch
+        self._socket = ours
+        self._unsent: deque[memoryview] = deque()
+        self._received = bytearray()
+        self.children: dict[str, int] = {}
+        """Process groups of the tasks that run now, by key, so that they can be ended if the host is lost."""
+
+    def fileno(self) -> int:
+        """The socket's descriptor, for a selector."""
+        return self._socket.fileno()
+
+    @property
+    def wants_to_write(self) -> bool:
+        """True while frames wait for room in the socket."""
+        return bool(self._unsent)
+
+    def send(self, header: Mapping[str, Any], body: bytes = b"") -> None:
+        """Queue one frame and send what the socket takes now."""
+        head = json.dumps(header).encode()
+        self._unsent.append(memoryview(_HEADER.pack(len(head), len(body)) + head))
+        if body:
+            self._unsent.append(memoryview(body))
+        self.flush()
+
+    def flush(self) -> None:
+        """Send as much of the queue as the socket takes without blocking."""
+        while self._unsent:
+            try:
+                sent = self._socket.send(self._unsent[0])
+            except BlockingIOError:
+                return
+            except OSError:  # the host is gone; receive() tells so
+                self._unsent.clear()
+                return
+            rest = self._unsent[0][sent:]
+            if rest:
+                self._unsent[0] = rest
+            else:
+                self._unsent.popleft()
+
+    def receive(self) -> list[Frame]:
+        """The frames that have arrived; HostLost when the host has closed its end."""
+        while True:
+            try:
+                data = self._socket.recv(_READ)
+            except BlockingIOError:
+                return self._frames()
+            except OSError:
+                data = b""
+            if not data:
+                frames = self._frames()
+                if frames:
+                    return frames  # the loss is told at the next call
+                raise self._lost()
+            self._received += data
+            if len(data) < _READ:
+                return self._frames()
+
+    def ask(self, header: Mapping[str, Any], body: bytes = b"") -> Frame:
+        """Send a request and wait for the next frame, its answer. Only before tasks run."""
+        self._socket.setblocking(True)
+        try:
+            self.send(header, body)
+            while True:
+                frames = self.receive()
+                if frames:
+                    return frames[0]
+        finally:
+            self._socket.setblocking(False)
+
+    def close(self) -> None:
+        """End the host and every task in it; returns when it is gone."""
+        self._socket.close()  # the host ends its tasks and exits when it reads the end
+        try:
+            self._process.wait(timeout=10)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._end_children()
+        self._stderr.close()
+
+    def _frames(self) -> list[Frame]:
+        frames, start, data = [], 0, self._received
+        while len(data) - start >= _HEADER.size:
+            head, body = _HEADER.unpack_from(data, start)
+            end = start + _HEADER.size + head + body
+            if len(data) < end:
+                break
+            middle = start + _HEADER.size + head
+            frames.append(Frame(json.loads(data[start + _HEADER.size : middle]), bytes(data[middle:end])))
+            start = end
+        if start:
+            del data[:start]
+        return frames
+
+    def _lost(self) -> HostLost:
+        code = self._process.wait(timeout=10)
+        self._end_children()
+        self._stderr.seek(0)
+        said = self._stderr.read()[-2000:].decode(errors="replace").strip()
+        how = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
+        return HostLost(f"the step host {self._launch.python} {how}." + (f" It said: {said}" if said else ""))
+
+    def _end_children(self) -> None:
+        for group in self.children.values():
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(group, signal.SIGKILL)
+        self.children.clear()

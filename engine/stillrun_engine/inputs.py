@@ -1,0 +1,81 @@
+"""Files that a task read: hashed, kept up to a size, and named when they are not.
+
+Best effort, by Python's audit hook in the task: reads inside C++ libraries are not seen (docs/spec/run.md).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from stillrun_snapshot.digest import Digest, digest_of_file
+from stillrun_snapshot.store import Store
+
+__all__ = ["InputKeeper", "InputLimits"]
+
+
+@dataclass(frozen=True)
+class InputLimits:
+    """Which inputs are kept, in bytes. Larger ones are hashed and named, not kept."""
+
+    file: int = 64 << 20
+    run: int = 1 << 30
+
+
+@dataclass
+class InputKeeper:
+    """Turns what tasks of one run opened into input entries of their records. A file is read once for each of its states."""
+
+    store: Store
+    root: Path
+    cwd: Path
+    limits: InputLimits = field(default_factory=InputLimits)
+    _known: dict[tuple[Any, ...], dict[str, Any]] = field(default_factory=dict)
+    _kept: int = 0
+
+    def keep(self, reads: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+        """Entries for ``reads`` of one task, sorted by place, one for each file."""
+        entries = {}
+        for read in reads:
+            entry = {**self._place(Path(read["path"])), **self._content(read)}
+            entries[entry["base"], entry["path"]] = entry
+        return [entries[key] for key in sorted(entries)]
+
+    def _place(self, path: Path) -> dict[str, str]:
+        for base, folder in (("tree", self.root), ("cwd", self.cwd)):
+            if path.is_relative_to(folder):
+                return {"base": base, "path": path.relative_to(folder).as_posix()}
+        return {"base": "absolute", "path": path.as_posix()}
+
+    def _content(self, read: Mapping[str, Any]) -> dict[str, Any]:
+        identity = (read["path"], read["device"], read["inode"], read["size"], read["mtime_ns"])
+        if identity not in self._known:
+            self._known[identity] = self._read(Path(read["path"]), identity)
+        return self._known[identity]
+
+    def _read(self, path: Path, identity: tuple[Any, ...]) -> dict[str, Any]:
+        size = identity[3]
+        try:
+            if _identity(path) != identity:
+                return {"size": size, "digest": None, "kept": False, "reason": "changed while the task ran"}
+            if size > self.limits.file or self._kept + size > self.limits.run:
+                return {
+                    "size": size,
+                    "digest": digest_of_file(path)[0],
+                    "kept": False,
+                    "reason": "larger than the limit",
+                }
+            digest: Digest = self.store.put_file(path)
+            if _identity(path) != identity:
+                return {"size": size, "digest": None, "kept": False, "reason": "changed while it was kept"}
+        except OSError as err:
+            return {"size": size, "digest": None, "kept": False, "reason": f"cannot be read: {err.strerror}"}
+        self._kept += size
+        return {"size": size, "digest": digest, "kept": True, "reason": None}
+
+
+def _identity(path: Path) -> tuple[Any, ...]:
+    found = path.stat()
+    return (str(path), found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)

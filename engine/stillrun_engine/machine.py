@@ -1,0 +1,58 @@
+"""What the machine is: facts that may explain a difference and are never part of a verdict."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
+
+__all__ = ["RECORDED_VARIABLES", "machine_facts", "recorded_variables"]
+
+RECORDED_VARIABLES = (
+    "BLIS_NUM_THREADS",
+    "CUDA_VISIBLE_DEVICES",
+    "LANG",
+    "LC_ALL",
+    "LC_CTYPE",
+    "LC_NUMERIC",
+    "LC_TIME",
+    "MKL_NUM_THREADS",
+    "NUMEXPR_NUM_THREADS",
+    "OMP_NUM_THREADS",
+    "OPENBLAS_CORETYPE",
+    "OPENBLAS_NUM_THREADS",
+    "PYTHONHASHSEED",
+    "TZ",
+    "VECLIB_MAXIMUM_THREADS",
+)
+"""Environment variables that are kept with a run and put back at its replay. No other value is ever stored."""
+
+
+def recorded_variables(variables: Mapping[str, str]) -> dict[str, str]:
+    """The part of ``variables`` that a run keeps."""
+    return {name: variables[name] for name in RECORDED_VARIABLES if name in variables}
+
+
+@lru_cache(maxsize=1)
+def machine_facts() -> dict[str, str | int]:
+    """System, kernel, libc, processor and size of this machine."""
+    name, version = platform.libc_ver()
+    return {
+        "system": platform.system(),
+        "release": platform.release(),
+        "machine": platform.machine(),
+        "libc": f"{name} {version}".strip(),
+        "processor": _processor(),
+        "cores": os.cpu_count() or 1,
+        "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+    }
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())

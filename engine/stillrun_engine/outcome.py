@@ -1,0 +1,33 @@
+"""How a task ended, in the words of its record (docs/spec/run.md)."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Mapping
+from typing import Any
+
+from stillrun_engine.executor import Finished
+
+__all__ = ["error_of_task", "interrupted_by_us"]
+
+
+def error_of_task(event: Finished) -> dict[str, Any] | None:
+    """The ERROR of a finished task, or None when it went well."""
+    if event.result is not None:
+        if event.result["ok"]:
+            return None
+        return dict(event.result["error"])
+    return {"kind": "died", "type": "ProcessDied", "message": _how(event.exit), "traceback": None}
+
+
+def interrupted_by_us(event: Finished, stopping: bool) -> bool:
+    """True when the task ended because the run was stopped, not by a fault of its own."""
+    return stopping and error_of_task(event) is not None
+
+
+def _how(exit_: Mapping[str, Any]) -> str:
+    if exit_["signal"] is not None:
+        name = signal.Signals(exit_["signal"]).name
+        hint = "; the system may have run out of memory" if name == "SIGKILL" else ""
+        return f"the task's process was killed by {name}{hint}"
+    return f"the task's process exited with code {exit_['code']} before the step had returned"

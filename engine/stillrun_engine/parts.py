@@ -1,0 +1,93 @@
+"""Artifacts between the store and a task: references that a task reads, outputs that it hands back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from stillrun_snapshot.digest import Digest, digest_of
+from stillrun_snapshot.errors import ObjectCorrupt
+from stillrun_snapshot.store import Store
+
+__all__ = ["Body", "content_digest", "keep_output", "keep_outputs", "reference", "references"]
+
+
+class Body:
+    """The bytes that travel beside a frame's header; parts are named by offset and length."""
+
+    def __init__(self) -> None:
+        self._chunks: list[bytes] = []
+        self._size = 0
+
+    def add(self, data: bytes) -> tuple[int, int]:
+        """Where ``data`` will stand in the body."""
+        place = (self._size, len(data))
+        self._chunks.append(data)
+        self._size += len(data)
+        return place
+
+    def joined(self) -> bytes:
+        """The whole body."""
+        return b"".join(self._chunks)
+
+
+def references(store: Store, artifacts: Mapping[str, str], body: Body) -> dict[str, Any]:
+    """REF of the protocol for each artifact record in ``artifacts``: name -> digest."""
+    return {name: reference(store, Digest(digest), body) for name, digest in artifacts.items()}
+
+
+def reference(store: Store, artifact: Digest, body: Body) -> dict[str, Any]:
+    """REF of one artifact: where a task finds each part. Raw parts are named by file and place, others travel in ``body``."""
+    record = store.get_record(artifact, "artifact")
+    parts = []
+    for part in record["parts"]:
+        location = store.checked(Digest(part["digest"]))
+        found: dict[str, Any] = {"digest": part["digest"], "size": part["size"]}
+        if location.path is None:
+            found["body"] = body.add(location.data)
+        else:
+            found.update(path=str(location.path), offset=location.offset, checked=True)
+        parts.append(found)
+    return {"artifact": artifact, "parts": parts}
+
+
+def keep_outputs(store: Store, outputs: Mapping[str, Any], body: bytes, spill: Path) -> dict[str, Digest]:
+    """Put what a task handed back into the store; the digest of each artifact's record by name."""
+    return {name: keep_output(store, output, body, spill) for name, output in outputs.items()}
+
+
+def keep_output(store: Store, output: Mapping[str, Any], body: bytes, spill: Path) -> Digest:
+    """Put one OUT of the protocol into the store; the digest of its artifact record."""
+    if "same" in output:
+        return Digest.parse(output["same"])
+    parts = [_keep_part(store, part, body, spill) for part in output["parts"]]
+    return store.put_record(
+        {
+            "schema": "stillrun/artifact/1",
+            "codec": output["codec"],
+            "parts": parts,
+            "size": sum(part["size"] for part in parts),
+            "type": output["type"],
+            "preview": output["preview"],
+            "canonical": output["canonical"],
+        }
+    )
+
+
+def _keep_part(store: Store, part: Mapping[str, Any], body: bytes, spill: Path) -> dict[str, Any]:
+    digest = Digest.parse(part["digest"])
+    if "spill" in part:
+        store.adopt(spill / Path(part["spill"]).name, digest, part["size"])
+    elif "body" in part:
+        offset, length = part["body"]
+        kept = store.put(body[offset : offset + length])
+        if kept != digest:
+            raise ObjectCorrupt(f"a task handed back {kept} under the name {digest}; nothing of it was kept.")
+    return {"digest": digest, "size": part["size"]}
+
+
+def content_digest(record: Mapping[str, Any]) -> Digest:
+    """One digest for the bytes of an artifact: its part's, or that of the list of its parts' digests."""
+    parts = [part["digest"] for part in record["parts"]]
+    return Digest(parts[0]) if len(parts) == 1 else digest_of("\n".join(parts).encode())

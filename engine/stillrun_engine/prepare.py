@@ -1,0 +1,140 @@
+"""All that comes before the first task: capture the code, describe the flow, resolve environments, convert parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from stillrun_engine.errors import FlowRefused, error_of
+from stillrun_engine.face import keep_face
+from stillrun_engine.inputs import InputLimits
+from stillrun_engine.local import LocalExecutor
+from stillrun_engine.parts import keep_output
+from stillrun_engine.places import Caller, Places, ambient_of, find_places, launch_ambient
+from stillrun_engine.reporter import Reporter
+from stillrun_engine.stage import Spills, load_request
+from stillrun_engine.stopping import StopSignals
+from stillrun_snapshot.capture import Captured, capture_code
+from stillrun_snapshot.checkout import checkout
+from stillrun_snapshot.digest import Digest
+from stillrun_snapshot.store import Store
+
+__all__ = ["Described", "Prepared", "RunRequest", "describe", "prepare"]
+
+
+@dataclass(frozen=True)
+class RunRequest:
+    """What to run and how. parameters: name -> text, as typed."""
+
+    flow_file: Path
+    caller: Caller
+    class_name: str | None = None
+    parameters: Mapping[str, str] = field(default_factory=dict)
+    max_workers: int = 2
+    fresh_process: bool = False
+    offline: bool = False
+    limits: InputLimits = field(default_factory=InputLimits)
+
+
+@dataclass(frozen=True)
+class Described:
+    """A captured flow and what the caller's interpreter says of it. ``executor`` holds the warm host: close it."""
+
+    captured: Captured
+    face: Digest
+    face_folder: Path
+    ambient: Digest
+    executor: LocalExecutor
+    modules: frozenset[str]
+    description: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A flow that may run now. parameters: artifact records by name; shown: their texts for the run's record."""
+
+    described: Described
+    places: Places
+    parameters: Mapping[str, Digest]
+    shown: Mapping[str, Any]
+
+
+def describe(store: Store, request: RunRequest, stop: StopSignals) -> Described:
+    """Capture the code and let a host in the caller's environment import and describe the flow.
+
+    Raises FlowRefused when it cannot be imported. Problems of the graph are in the description.
+    """
+    caller = request.caller
+    captured = capture_code(store, request.flow_file)
+    face = keep_face(store)
+    face_folder = checkout(store, face)
+    ambient = ambient_of(store, caller)
+    flow_file = store.get_record(captured.code, "code")["flow_file"]
+    load = load_request(checkout(store, captured.tree), flow_file, request.flow_file, request.class_name, caller.cwd)
+    executor = LocalExecutor(request.max_workers, load, fresh=request.fresh_process, wake=stop.wake)
+    try:
+        executor.offer(ambient, launch_ambient(caller, face_folder))
+        loaded = executor.load(ambient).header
+    except BaseException:
+        executor.close()
+        raise
+    return Described(
+        captured, face, face_folder, ambient, executor, frozenset(loaded["modules"]), loaded["description"]
+    )
+
+
+def prepare(store: Store, request: RunRequest, described: Described, reporter: Reporter) -> Prepared:
+    """Refuse a faulty graph, have every environment ready, and apply the flow's own parameter types."""
+    description = described.description
+    if description["problems"]:
+        raise _refused(description)
+    parameters, shown = _convert_parameters(store, request, described)
+    places = find_places(
+        store,
+        description,
+        request.caller,
+        described.face_folder,
+        described.ambient,
+        offline=request.offline,
+        note=reporter.note,
+    )
+    for environment, launch in places.launches.items():
+        described.executor.offer(environment, launch)
+    return Prepared(described, places, parameters, shown)
+
+
+def _convert_parameters(
+    store: Store, request: RunRequest, described: Described
+) -> tuple[dict[str, Digest], dict[str, Any]]:
+    texts = {**_from_variables(described.description, request.caller.variables), **request.parameters}
+    answer = described.executor.host(described.ambient).ask({"op": "parameters", "values": texts, "spill": None})
+    if answer.header["op"] == "refused":
+        raise error_of(answer.header["error"])
+    spills = Spills(store)
+    try:
+        outputs = answer.header["artifacts"]
+        kept = {name: keep_output(store, output, answer.body, spills.root) for name, output in outputs.items()}
+    finally:
+        spills.close()
+    return kept, {name: {"artifact": digest, "text": outputs[name]["preview"]} for name, digest in kept.items()}
+
+
+def _from_variables(description: Mapping[str, Any], variables: Mapping[str, str]) -> dict[str, str]:
+    """Parameters set by STILLRUN_RUN_NAME, or by METAFLOW_RUN_NAME as Metaflow's users know it."""
+    found = {}
+    for parameter in description["parameters"]:
+        name = parameter["name"]
+        for variable in (f"STILLRUN_RUN_{name.upper()}", f"METAFLOW_RUN_{name.upper()}"):
+            if variable in variables:
+                found[name] = variables[variable]
+                break
+    return found
+
+
+def _refused(description: Mapping[str, Any]) -> FlowRefused:
+    problems = description["problems"]
+    lines = [f"{description['file']}:{p['line']}: {p['what']} {p['cure']}" for p in problems]
+    count = "1 problem" if len(lines) == 1 else f"{len(lines)} problems"
+    return FlowRefused(f"{description['name']} cannot run: {count} in its graph.\n  " + "\n  ".join(lines), problems)

@@ -1,0 +1,313 @@
+"""Run recorded tasks again in what was recorded, and judge the results. What is written is docs/spec/verdict.md.
+
+Each task is given the *recorded* artifacts of its parents, so that one unstable step does not hide the others: by
+induction, when every task answers as it did, so does the whole run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from stillrun_engine import __version__
+from stillrun_engine.archive import KeptRun, key_of
+from stillrun_engine.clock import Clock, system_clock
+from stillrun_engine.closure import check_objects, needed_objects
+from stillrun_engine.desk import Assignment, Desk, Identity, KeptTask, TaskInput
+from stillrun_engine.errors import Interrupted, ReplayRefused, RunDamaged
+from stillrun_engine.executor import Finished, Output, Started, TaskWork
+from stillrun_engine.history import History, new_run_id
+from stillrun_engine.host_process import Launch
+from stillrun_engine.inputs import InputKeeper
+from stillrun_engine.judge import TaskVerdict, judge_task, worst
+from stillrun_engine.local import LocalExecutor
+from stillrun_engine.machine import RECORDED_VARIABLES, machine_facts
+from stillrun_engine.places import Caller, ambient_of, launch_ambient, launch_prefix
+from stillrun_engine.plan import Split
+from stillrun_engine.reporter import Reporter
+from stillrun_engine.stage import load_request
+from stillrun_engine.stopping import StopSignals
+from stillrun_engine.work import work_through
+from stillrun_engine.workspace import Workspace, lay_out
+from stillrun_envs.prefix import prefix_for
+from stillrun_snapshot.checkout import checkout
+from stillrun_snapshot.digest import Digest
+
+__all__ = ["ReplayOutcome", "ReplayRequest", "replay_run"]
+
+Record = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class ReplayRequest:
+    """How to replay. offline: a task that opens a network connection fails."""
+
+    caller: Caller
+    max_workers: int = 2
+    offline: bool = False
+    fresh_process: bool = False
+
+
+@dataclass(frozen=True)
+class ReplayOutcome:
+    """The verdict of a replay; ``record`` is the verdict/1 record as kept."""
+
+    pathspec: str
+    origin: str
+    verdict: str
+    record: Record
+    wall_us: int
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where the tasks of one recorded environment are replayed. how: 'rebuilt' or 'as it stands'."""
+
+    launch: Launch
+    how: str
+    lock: str | None
+
+
+def replay_run(
+    run: KeptRun,
+    request: ReplayRequest,
+    stop: StopSignals,
+    reporter: Reporter | None = None,
+    clock: Clock = system_clock,
+) -> ReplayOutcome:
+    """Replay the tasks that ``run``'s pathspec names and judge them.
+
+    Raises RunDamaged, naming the object, before anything runs when what was kept is damaged;
+    ReplayRefused when the run cannot be replayed at all; Interrupted when stopped.
+    """
+    told = reporter or Reporter()
+    begun = clock()
+    tasks = _replayable(run)
+    _refuse_damage(run, tasks)
+    store, record = run.store, run.record
+    code = store.get_record(Digest(record["code"]), "code")
+    workspace = lay_out(store, record, Digest(code["tree"]), [file for task in tasks for file in task["files"]])
+    try:
+        caller = _recorded_caller(run, request, workspace)
+        places = _places(run, tasks, caller, told)
+        load = load_request(
+            checkout(store, Digest(code["tree"])),
+            code["flow_file"],
+            Path(record["source"]),
+            record["class"],
+            workspace.cwd,
+        )
+        executor = LocalExecutor(request.max_workers, load, fresh=request.fresh_process, wake=stop.wake)
+        try:
+            for environment, place in places.items():
+                executor.offer(environment, place.launch)
+            session = _Replay(run, tasks, request, workspace, places, told, clock, stop)
+            return session.go(executor, begun)
+        finally:
+            executor.close()
+    finally:
+        workspace.close()
+
+
+def _replayable(run: KeptRun) -> list[Record]:
+    tasks = [task for task in run.selected() if task["status"] != "interrupted"]
+    if not tasks:
+        raise ReplayRefused(
+            f"{run.spec} has no finished task to replay; 'stillrun show {run.pathspec}' shows what it holds."
+        )
+    return tasks
+
+
+def _refuse_damage(run: KeptRun, tasks: list[Record]) -> None:
+    """Hash all that the replay and its judgement stand on. Packages are checked where an environment is built from them."""
+    _, _, damaged = check_objects(run.store, needed_objects(run, tasks, packages=False))
+    if damaged:
+        first = damaged[0]
+        more = f" {len(damaged) - 1} more: 'stillrun verify {run.pathspec}' names them." if len(damaged) > 1 else ""
+        raise RunDamaged(f"{first.problem} It is {first.needed.purpose} of {run.pathspec}; nothing was replayed.{more}")
+
+
+def _recorded_caller(run: KeptRun, request: ReplayRequest, workspace: Workspace) -> Caller:
+    """Today's caller with the recorded variables, and in the replay's folder."""
+    variables = {name: value for name, value in request.caller.variables.items() if name not in RECORDED_VARIABLES}
+    variables.update(run.record["variables"])
+    return replace(request.caller, cwd=workspace.cwd, variables=variables)
+
+
+def _places(run: KeptRun, tasks: list[Record], caller: Caller, told: Reporter) -> dict[str, _Place]:
+    face = checkout(run.store, Digest(run.record["face"]))
+    places: dict[str, _Place] = {}
+    for task in tasks:
+        environment = task["environment"]
+        if environment not in places:
+            places[environment] = _place(run, task["step"], environment, caller, face, told)
+    return places
+
+
+def _place(run: KeptRun, step: str, environment: str, caller: Caller, face: Path, told: Reporter) -> _Place:
+    """Rebuilt from what was kept wherever it was; an unkept caller's environment serves only if it is still the same."""
+    lock = run.lock_of(step)
+    if lock is not None:
+        return _Place(launch_prefix(prefix_for(lock, run.store, progress=told.note), caller, face), "rebuilt", lock)
+    if ambient_of(run.store, caller) == environment:
+        return _Place(launch_ambient(caller, face), "as it stands", None)
+    raise ReplayRefused(
+        f"the environment of {run.pathspec}/{step} was not kept (the run was cut off before that) and the caller's environment "
+        "has changed since; activate the one it ran in and replay again."
+    )
+
+
+class _Replay:
+    """Handler of stillrun_engine.work: every task at once, each judged as it ends."""
+
+    def __init__(
+        self,
+        run: KeptRun,
+        tasks: list[Record],
+        request: ReplayRequest,
+        workspace: Workspace,
+        places: Mapping[str, _Place],
+        reporter: Reporter,
+        clock: Clock,
+        stop: StopSignals,
+    ) -> None:
+        self._run, self._tasks, self._places = run, tasks, places
+        self._reporter, self._clock, self._stop = reporter, clock, stop
+        store, record = run.store, run.record
+        self._store = store
+        self._originals = {key_of(task): task for task in tasks}
+        self._verdicts: list[TaskVerdict] = []
+        self._history = History(store, _head(run, request, clock), clock)
+        parameters = {name: entry["artifact"] for name, entry in record["parameters"].items()}
+        identity = Identity(run.spec.flow, str(run.spec.run), parameters, workspace.cwd, request.offline)
+        keeper = InputKeeper(store, workspace.root, workspace.cwd)
+        self._desk = Desk(
+            store,
+            identity,
+            self._history,
+            keeper,
+            reporter,
+            clock,
+            [store.root / "envs", store.root / "trees"],
+        )
+
+    def go(self, executor: LocalExecutor, begun: Any) -> ReplayOutcome:
+        """Replay every task and keep the verdict."""
+        history = self._history
+        try:
+            history.begin()
+            self._reporter.run_begins(
+                f"{history.flow}/{history.run}", {"origin": self._run.pathspec, "tasks": len(self._tasks)}
+            )
+            work_through(executor, self, list(self._tasks), self._stop)
+            if self._stop.requested is not None:
+                history.end("interrupted", {"verdict": None})
+                raise Interrupted(self._stop.requested)
+            return self._conclude(begun)
+        finally:
+            history.close()
+            self._desk.close()
+
+    @property
+    def halted(self) -> bool:
+        return False
+
+    def prepare(self, waiting: Record) -> TaskWork:
+        foreach = tuple(Split(s["step"], s["variable"], s["index"], s["count"]) for s in waiting["foreach"])
+        inputs = tuple(self._input(parent) for parent in waiting["inputs"])
+        return self._desk.work(
+            Assignment(key_of(waiting), Digest(waiting["environment"]), foreach, inputs, waiting["join"])
+        )
+
+    def started(self, event: Started) -> None:
+        self._desk.started(event)
+
+    def output(self, event: Output) -> None:
+        self._desk.output(event)
+
+    def finished(self, event: Finished) -> list[Record]:
+        kept: KeptTask = self._desk.kept(event, stopping=self._stop.requested is not None)
+        original = self._originals[kept.key]
+        replayed = self._store.get_record(kept.record, "task")
+        self._verdicts.append(judge_task(original, replayed, self._run.given(original), self._read))
+        return []
+
+    def breathe(self, *, busy: bool) -> None:
+        self._history.commit(only_if_due=busy)
+
+    def _read(self, digest: str) -> Record:
+        return self._store.get_record(Digest(digest), "artifact")
+
+    def _input(self, parent: Record) -> TaskInput:
+        record = self._store.get_record(Digest(parent["record"]), "task")
+        return TaskInput(key_of(record), Digest(parent["record"]), record["artifacts"])
+
+    def _conclude(self, begun: Any) -> ReplayOutcome:
+        history, run = self._history, self._run
+        order = {key_of(task): place for place, task in enumerate(self._tasks)}
+        verdicts = sorted(
+            self._verdicts,
+            key=lambda v: next(p for k, p in order.items() if (k.step, k.task) == (v.step, v.task)),
+        )
+        verdict = worst(v.verdict for v in verdicts)
+        record = {
+            "schema": "stillrun/verdict/1",
+            "origin": {"run": run.pathspec, "record": run.digest},
+            "replay": f"{history.flow}/{history.run}",
+            "scope": str(run.spec),
+            "verdict": verdict,
+            "tasks": [{"step": v.step, "task": v.task, "verdict": v.verdict, "reason": v.reason} for v in verdicts],
+            "artifacts": [a.entry(v.step, v.task) for v in verdicts for a in v.artifacts],
+            "environments": self._environments(),
+            "machine": {
+                "same": machine_facts() == run.record["machine"],
+                "original": run.record["machine"],
+                "replay": machine_facts(),
+            },
+            "offline": history.record["settings"]["offline"],
+        }
+        kept = self._store.put_record(record)
+        status = "failed" if any(v.verdict == "different" and v.reason for v in verdicts) else "ok"
+        history.end(status, {"verdict": kept})
+        return ReplayOutcome(
+            record["replay"],
+            run.pathspec,
+            verdict,
+            record,
+            int((self._clock() - begun).total_seconds() * 1e6),
+        )
+
+    def _environments(self) -> list[dict[str, Any]]:
+        steps: dict[str, set[str]] = {}
+        for task in self._tasks:
+            steps.setdefault(task["environment"], set()).add(task["step"])
+        return [
+            {"environment": digest, "how": place.how, "lock": place.lock, "steps": sorted(steps[digest])}
+            for digest, place in sorted(self._places.items())
+        ]
+
+
+def _head(run: KeptRun, request: ReplayRequest, clock: Clock) -> dict[str, Any]:
+    """What the replay's own run record says from the beginning: what the original's does, and that it is a replay."""
+    kept = ("code", "face", "class", "description", "parameters", "steps", "cwd", "source", "variables")
+    return {
+        **{name: run.record[name] for name in kept},
+        "flow": run.spec.flow,
+        "run": new_run_id(clock()),
+        "kind": "replay",
+        "origin": {"run": run.pathspec, "record": run.digest},
+        "environments": run.record.get("environments", {}),
+        "settings": {
+            "max_workers": request.max_workers,
+            "fresh_process": request.fresh_process,
+            "offline": request.offline,
+        },
+        "machine": machine_facts(),
+        "user": None,
+        "captured": run.record.get("captured", False),
+        "not_kept": run.record.get("not_kept", []),
+        "failure": None,
+        "stillrun": __version__,
+    }

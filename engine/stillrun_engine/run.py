@@ -1,0 +1,228 @@
+"""One run of a flow, task by task. What is written is docs/spec/run.md."""
+
+from __future__ import annotations
+
+import getpass
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from stillrun_engine import __version__
+from stillrun_engine.clock import Clock, system_clock
+from stillrun_engine.desk import Assignment, Desk, Identity, TaskInput
+from stillrun_engine.executor import Finished, Output, Started, TaskWork
+from stillrun_engine.history import History, new_run_id
+from stillrun_engine.inputs import InputKeeper
+from stillrun_engine.machine import machine_facts, recorded_variables
+from stillrun_engine.plan import Graph, Plan, TaskKey, WaitingTask
+from stillrun_engine.prepare import Prepared, RunRequest, describe, prepare
+from stillrun_engine.reporter import Reporter
+from stillrun_engine.stopping import StopSignals
+from stillrun_engine.work import work_through
+from stillrun_envs.ambient import keep_ambient
+from stillrun_snapshot.digest import Digest
+from stillrun_snapshot.store import Store
+
+__all__ = ["RunOutcome", "run_flow"]
+
+
+@dataclass(frozen=True)
+class RunOutcome:
+    """How a run ended. status: 'ok', 'failed' or 'interrupted'; failure: the step, task and ERROR that failed it."""
+
+    flow: str
+    run: str
+    status: str
+    record: Digest
+    tasks: int
+    wall_us: int
+    failure: Mapping[str, Any] | None
+    captured: bool
+    not_kept: tuple[str, ...]
+
+    @property
+    def pathspec(self) -> str:
+        """FLOW/RUN."""
+        return f"{self.flow}/{self.run}"
+
+
+def run_flow(
+    store: Store,
+    request: RunRequest,
+    stop: StopSignals,
+    reporter: Reporter | None = None,
+    clock: Clock = system_clock,
+) -> RunOutcome:
+    """Run the flow to its end and keep everything; a failed step is an outcome, not an exception.
+
+    Raises FlowRefused before anything has run when the flow or its arguments are at fault, EnvError when an environment
+    cannot be had, Interrupted when stopped before the first task.
+    """
+    told = reporter or Reporter()
+    begun = clock()
+    described = describe(store, request, stop)
+    try:
+        prepared = prepare(store, request, described, told)
+        history = History(store, _head(store, request, prepared, clock), clock)
+        tasks = _RunTasks(store, request, prepared, history, told, clock, stop)
+        try:
+            history.begin()
+            told.run_begins(f"{history.flow}/{history.run}", _announcement(request, prepared))
+            work_through(described.executor, tasks, [tasks.first], stop)
+            return tasks.end(begun)
+        finally:
+            history.close()
+            tasks.desk.close()
+    finally:
+        described.executor.close()
+
+
+class _RunTasks:
+    """Handler of stillrun_engine.work: which task follows, and what is kept of each."""
+
+    def __init__(
+        self,
+        store: Store,
+        request: RunRequest,
+        prepared: Prepared,
+        history: History,
+        reporter: Reporter,
+        clock: Clock,
+        stop: StopSignals,
+    ) -> None:
+        described, cwd = prepared.described, request.caller.cwd
+        self._store = store
+        self._prepared = prepared
+        self._history = history
+        self._reporter = reporter
+        self._clock = clock
+        self._stop = stop
+        self._plan = Plan(Graph(described.description))
+        self._modules = set(described.modules)
+        self._done: dict[TaskKey, TaskInput] = {}
+        self._failure: dict[str, Any] | None = None
+        identity = Identity(history.flow, history.run, prepared.parameters, cwd)
+        keeper = InputKeeper(store, described.captured.root, cwd, request.limits)
+        self.desk = Desk(store, identity, history, keeper, reporter, clock, [store.root])
+        self.first = self._plan.start()
+
+    @property
+    def halted(self) -> bool:
+        return self._failure is not None
+
+    def prepare(self, waiting: WaitingTask) -> TaskWork:
+        key = waiting.key
+        inputs = tuple(self._done[parent] for parent in waiting.parents)
+        return self.desk.work(
+            Assignment(key, self._prepared.places.steps[key.step], waiting.foreach, inputs, waiting.join)
+        )
+
+    def started(self, event: Started) -> None:
+        self.desk.started(event)
+
+    def output(self, event: Output) -> None:
+        self.desk.output(event)
+
+    def finished(self, event: Finished) -> list[WaitingTask]:
+        kept = self.desk.kept(event, stopping=self._stop.requested is not None)
+        if event.work.environment == self._prepared.places.ambient:
+            self._modules.update(kept.modules)
+        if kept.error is not None:
+            if self._stop.requested is None and self._failure is None:
+                self._failure = {"step": kept.key.step, "task": kept.key.task, "error": dict(kept.error)}
+            return []
+        self._done[kept.key] = TaskInput(kept.key, kept.record, kept.artifacts)
+        if kept.next is None:
+            return []
+        return self._plan.finished(kept.key, kept.next["steps"], kept.next["count"])
+
+    def breathe(self, *, busy: bool) -> None:
+        self._history.commit(only_if_due=busy)
+
+    def end(self, begun: Any) -> RunOutcome:
+        """Keep what undecorated steps used of the caller's environment, then write the run's last record."""
+        history = self._history
+        history.commit()
+        stopped = self._stop.requested is not None
+        status = "interrupted" if stopped else "failed" if self._failure else "ok"
+        environments, not_kept = self._environments(stopped)
+        facts = {
+            "environments": environments,
+            "captured": not not_kept,
+            "not_kept": not_kept,
+            "failure": self._failure,
+            "verdict": None,
+        }
+        record = history.end(status, facts)
+        wall_us = int((self._clock() - begun).total_seconds() * 1e6)
+        return RunOutcome(
+            history.flow,
+            history.run,
+            status,
+            record,
+            len(history.tasks),
+            wall_us,
+            self._failure,
+            not not_kept,
+            tuple(not_kept),
+        )
+
+    def _environments(self, stopped: bool) -> tuple[dict[str, Any], list[str]]:
+        places = self._prepared.places
+        environments = {str(lock): {"kind": "lock", "lock": lock} for lock in sorted(places.locks)}
+        if places.ambient not in places.steps.values():
+            return environments, []
+        if stopped:
+            environments[places.ambient] = {"kind": "ambient", "lock": None}
+            return environments, ["the caller's environment: the run was stopped before it was kept"]
+        lock = keep_ambient(self._store, places.ambient, sorted(self._modules))
+        environments[places.ambient] = {"kind": "ambient", "lock": lock}
+        missing = self._store.get_record(lock, "lock").get("not_kept", ())
+        return environments, [f"{item['name']}: {item['reason']}" for item in missing]
+
+
+def _head(store: Store, request: RunRequest, prepared: Prepared, clock: Clock) -> dict[str, Any]:
+    """What the run's record says from the beginning."""
+    described, places = prepared.described, prepared.places
+    return {
+        "flow": described.description["name"],
+        "run": new_run_id(clock()),
+        "kind": "run",
+        "origin": None,
+        "code": described.captured.code,
+        "face": described.face,
+        "class": request.class_name,
+        "description": store.put_record({"schema": "stillrun/description/1", **described.description}),
+        "parameters": dict(prepared.shown),
+        "steps": {name: {"environment": digest} for name, digest in places.steps.items()},
+        "cwd": _placed(request.caller.cwd, described.captured.root),
+        "source": str(request.flow_file),
+        "variables": recorded_variables(places.launches[places.ambient].variables),
+        "settings": {"max_workers": request.max_workers, "fresh_process": request.fresh_process},
+        "machine": machine_facts(),
+        "user": _user(),
+        "stillrun": __version__,
+    }
+
+
+def _placed(cwd: Path, root: Path) -> dict[str, str]:
+    if cwd.is_relative_to(root):
+        return {"base": "tree", "path": cwd.relative_to(root).as_posix()}
+    return {"base": "absolute", "path": str(cwd)}
+
+
+def _announcement(request: RunRequest, prepared: Prepared) -> dict[str, Any]:
+    return {
+        "code": prepared.described.captured,
+        "environments": len(set(prepared.places.steps.values())),
+        "workers": request.max_workers,
+        "parameters": prepared.shown,
+    }
+
+
+def _user() -> str | None:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container's user without a name
+        return None

@@ -1,0 +1,1 @@
+"""The store, records, refs, code capture and checkouts. Knows nothing of flows or environments."""

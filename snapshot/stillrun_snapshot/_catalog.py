@@ -1,0 +1,263 @@
+"""The catalog: an SQLite index over packs and refs. A cache: it may be deleted, stale or damaged at any time."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+from stillrun_snapshot._disk import remove_quietly
+from stillrun_snapshot._pack import OPEN_SUFFIX, SEALED_SUFFIX, PackEntry, pack_path, scan_pack
+from stillrun_snapshot.digest import Digest
+
+__all__ = ["Catalog", "Held"]
+
+_VERSION = 1
+_TABLES = """
+CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS packs (name TEXT PRIMARY KEY, scanned INTEGER, sealed INTEGER) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS entries (digest BLOB, pack TEXT, codec INTEGER, size INTEGER, stored INTEGER,
+  offset INTEGER, PRIMARY KEY (digest, pack)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS seen (digest BLOB PRIMARY KEY, device INTEGER, inode INTEGER, size INTEGER,
+  mtime_ns INTEGER, ctime_ns INTEGER) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS refs (name TEXT PRIMARY KEY, digest TEXT) WITHOUT ROWID;
+"""
+_SETTLED_NS = 100_000_000  # a folder changed less than this ago may change again under the same time stamp
+
+Held = tuple[str, PackEntry]  # pack name and the entry in it
+Result = TypeVar("Result")
+
+
+class Catalog:
+    """The index of one store. Every method works, at worst in memory, whatever becomes of the file."""
+
+    def __init__(self, root: Path, *, writable: bool) -> None:
+        self._root = root
+        self._path = root / "catalog.sqlite"
+        self._folder_seen = 0  # mtime of packs/ at the last complete look, 0 when it must be looked at again
+        self.connection = self._connect(writable)
+
+    def _connect(self, writable: bool) -> sqlite3.Connection:
+        if writable:
+            try:
+                return _opened(str(self._path))
+            except sqlite3.DatabaseError as error:
+                self._discard(error)
+            try:
+                return _opened(str(self._path))
+            except sqlite3.DatabaseError as error:
+                self._discard(error)
+        return _opened(":memory:")
+
+    def _discard(self, error: sqlite3.DatabaseError) -> None:
+        if isinstance(error, sqlite3.OperationalError) and not str(error).startswith("no such"):
+            return  # locked, full, unreadable: no reason to delete it
+        for suffix in ("", "-wal", "-shm"):
+            remove_quietly(self._path.with_name(self._path.name + suffix))
+
+    def attempt(self, work: Callable[[sqlite3.Connection], Result]) -> Result:
+        """Return what ``work`` returns; when the file fails it, it runs again on a new index in memory."""
+        try:
+            return work(self.connection)
+        except sqlite3.DatabaseError as error:
+            self.connection.close()
+            self._discard(error)
+            self.connection = _opened(":memory:")
+            self._folder_seen = 0
+            self._refresh(self.connection, None)
+            return work(self.connection)
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self.connection.close()
+
+    def refresh(self, own: str | None = None) -> bool:
+        """Take in packs that are new or grew, drop those that are gone; returns whether anything was looked at.
+
+        own: a pack that this process is writing, which needs no reading.
+        """
+        folder = (self._root / "packs").stat().st_mtime_ns
+        if folder == self._folder_seen:
+            return False
+        self.attempt(lambda connection: self._refresh(connection, own))
+        return True
+
+    def _refresh(self, connection: sqlite3.Connection, own: str | None) -> None:
+        now, folder = time.time_ns(), (self._root / "packs").stat().st_mtime_ns
+        settled = folder + _SETTLED_NS < now
+        if settled and _meta(connection, "packs_seen") == folder:
+            self._folder_seen = folder
+            return
+        present = _present(self._root)
+        known = {row[0]: (row[1], row[2]) for row in connection.execute("SELECT name, scanned, sealed FROM packs")}
+        grown = [name for name, sealed in present.items() if name != own and (name not in known or not known[name][1])]
+        gone = known.keys() - present.keys()
+        quiet = settled and all(sealed for sealed in present.values())
+        scans = [(name, *self._scan(name, known.get(name, (0, 0))[0])) for name in grown]
+        scans = [scan for scan in scans if scan[1] or scan[3] > known.get(scan[0], (0, 0))[0]]
+        if not (scans or gone or quiet):
+            return
+        with transaction(connection):
+            for name in gone:
+                forget_pack(connection, name)
+            for name, sealed, entries, end in scans:
+                add_pack(connection, name, entries, end, sealed=sealed)
+            if quiet:
+                set_meta(connection, "packs_seen", folder)
+        self._folder_seen = folder if quiet else 0
+
+    def _scan(self, name: str, start: int) -> tuple[bool, list[PackEntry], int]:
+        for sealed in (True, False, True):  # it may be sealed between the two looks
+            try:
+                scan = scan_pack(pack_path(self._root, name, sealed=sealed), start)
+            except FileNotFoundError:
+                continue
+            return sealed, scan.entries, scan.end
+        return False, [], start
+
+    def rescan(self, name: str) -> None:
+        """Read a pack anew from its beginning: what the index said of it was wrong."""
+        sealed, entries, end = self._scan(name, 0)
+
+        def replace(connection: sqlite3.Connection) -> None:
+            with transaction(connection):
+                forget_pack(connection, name)
+                add_pack(connection, name, entries, end, sealed=sealed)
+
+        self.attempt(replace)
+
+    def add(self, name: str, entries: Iterable[PackEntry], end: int, *, sealed: bool) -> None:
+        """Take in the entries of a pack that this process wrote."""
+        found = list(entries)
+
+        def work(connection: sqlite3.Connection) -> None:
+            with transaction(connection):
+                add_pack(connection, name, found, end, sealed=sealed)
+
+        self.attempt(work)
+
+    def held(self, digest: Digest) -> list[Held]:
+        """Return every place in packs where the object is said to stand."""
+        query = "SELECT pack, codec, size, stored, offset FROM entries WHERE digest = ?"
+        rows = self.attempt(lambda connection: connection.execute(query, (digest.raw,)).fetchall())
+        return [(row[0], PackEntry(digest, *row[1:])) for row in rows]
+
+    def packs_of(self, digests: list[Digest]) -> dict[Digest, str]:
+        """Return a pack for each of the objects that stands in one."""
+
+        def work(connection: sqlite3.Connection) -> dict[Digest, str]:
+            found: dict[Digest, str] = {}
+            for start in range(0, len(digests), 500):
+                part = [digest.raw for digest in digests[start : start + 500]]
+                marks = ",".join("?" * len(part))
+                query = f"SELECT digest, pack FROM entries WHERE digest IN ({marks})"  # noqa: S608  # only marks vary
+                found.update((Digest.of_raw(row[0]), row[1]) for row in connection.execute(query, part))
+            return found
+
+        return self.attempt(work)
+
+    def digests(self) -> list[Digest]:
+        """Return the name of every object in a known pack."""
+        query = "SELECT DISTINCT digest FROM entries"
+        rows = self.attempt(lambda connection: connection.execute(query).fetchall())
+        return [Digest.of_raw(row[0]) for row in rows]
+
+    def totals(self) -> tuple[int, int, int]:
+        """Return objects in packs, their bytes, and the bytes they take there."""
+        query = (
+            "SELECT count(*), total(size), total(stored) "
+            "FROM (SELECT size, min(stored) AS stored FROM entries GROUP BY digest)"
+        )
+        row = self.attempt(lambda connection: connection.execute(query).fetchone())
+        return int(row[0]), int(row[1]), int(row[2])
+
+    def seen(self, digest: Digest) -> tuple[int, ...] | None:
+        """Return the identity that a loose file had when it was last hashed."""
+        query = "SELECT device, inode, size, mtime_ns, ctime_ns FROM seen WHERE digest = ?"
+        row = self.attempt(lambda connection: connection.execute(query, (digest.raw,)).fetchone())
+        return None if row is None else tuple(row)
+
+    def add_seen(self, identities: Mapping[Digest, tuple[int, ...]]) -> None:
+        """Remember the identities of loose files that were hashed."""
+        rows = [(digest.raw, *identity) for digest, identity in identities.items()]
+
+        def work(connection: sqlite3.Connection) -> None:
+            with transaction(connection):
+                connection.executemany("INSERT OR REPLACE INTO seen VALUES (?, ?, ?, ?, ?, ?)", rows)
+
+        self.attempt(work)
+
+
+def _opened(name: str) -> sqlite3.Connection:
+    connection = sqlite3.connect(name, isolation_level=None, timeout=10, check_same_thread=False)
+    try:
+        _prepare(connection)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _prepare(connection: sqlite3.Connection) -> None:
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    if version not in (0, _VERSION):
+        raise sqlite3.DatabaseError(f"a catalog of version {version}")
+    if not version:
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.executescript(_TABLES + f"PRAGMA user_version = {_VERSION};")
+    connection.execute("PRAGMA synchronous=NORMAL")
+
+
+def _present(root: Path) -> dict[str, bool]:
+    packs: dict[str, bool] = {}
+    with os.scandir(root / "packs") as found:
+        for item in found:
+            if item.name.endswith(SEALED_SUFFIX):
+                packs[item.name[: -len(SEALED_SUFFIX)]] = True
+            elif item.name.endswith(OPEN_SUFFIX):
+                packs.setdefault(item.name[: -len(OPEN_SUFFIX)], False)
+    return packs
+
+
+@contextmanager
+def transaction(connection: sqlite3.Connection) -> Iterator[None]:
+    """Do the block's changes all together or not at all; nobody else writes meanwhile."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+    connection.execute("COMMIT")
+
+
+def add_pack(connection: sqlite3.Connection, name: str, entries: list[PackEntry], end: int, *, sealed: bool) -> None:
+    """Index a pack's entries up to offset ``end``."""
+    rows = [(e.digest.raw, name, e.codec, e.size, e.stored, e.offset) for e in entries]
+    connection.executemany("INSERT OR REPLACE INTO entries VALUES (?, ?, ?, ?, ?, ?)", rows)
+    connection.execute(
+        "INSERT INTO packs VALUES (?, ?, ?) ON CONFLICT (name) DO UPDATE "
+        "SET scanned = max(scanned, excluded.scanned), sealed = max(sealed, excluded.sealed)",
+        (name, end, int(sealed)),
+    )
+
+
+def forget_pack(connection: sqlite3.Connection, name: str) -> None:
+    """Drop all that is known of a pack."""
+    connection.execute("DELETE FROM entries WHERE pack = ?", (name,))
+    connection.execute("DELETE FROM packs WHERE name = ?", (name,))
+
+
+def _meta(connection: sqlite3.Connection, key: str) -> Any:
+    row = connection.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
+    return None if row is None else row[0]
+
+
+def set_meta(connection: sqlite3.Connection, key: str, value: object) -> None:
+    """Remember a value under a name."""
+    connection.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, value))

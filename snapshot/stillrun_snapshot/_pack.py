@@ -1,0 +1,244 @@
+"""Pack files: small objects one after another, each naming itself. Format: docs/spec/pack.md, version 1."""
+
+from __future__ import annotations
+
+import fcntl
+import mmap
+import os
+import struct
+import time
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from stillrun_snapshot._disk import fresh_name, remove_quietly, sync_folder, write_all
+from stillrun_snapshot.digest import Digest, digest_of
+
+__all__ = ["ENTRY_LIMIT", "MAGIC", "RAW", "ZSTD", "PackEntry", "PackScan", "PackWriter", "pack_path", "scan_pack"]
+
+MAGIC = b"stillrun-pack/1\n"
+ENTRY_LIMIT = 64 * 1024  # entries are shorter than this; longer ones in a header are damage
+RAW, ZSTD = 0, 1
+OPEN_SUFFIX, SEALED_SUFFIX = ".pack.open", ".pack"
+_ENTRY_MAGIC = b"SRe1"
+_FIELDS = struct.Struct(">4sB3xQQ32s")  # magic, codec, raw length, stored length, sha256 of the content
+_CHECK = struct.Struct(">I")  # crc32 of the fields
+HEADER_SIZE = _FIELDS.size + _CHECK.size
+
+
+@dataclass(frozen=True)
+class PackEntry:
+    """Where one object stands in a pack."""
+
+    digest: Digest
+    codec: int
+    size: int  # of the object
+    stored: int  # bytes in the pack
+    offset: int  # of the payload, behind the header
+
+
+@dataclass(frozen=True)
+class PackScan:
+    """What a scan found: entries, where it ended, and the ranges that hold no readable entry."""
+
+    entries: list[PackEntry]
+    end: int  # offset behind the last whole entry; a later scan goes on there
+    damaged: list[tuple[int, int]]
+
+
+def pack_path(root: Path, name: str, *, sealed: bool) -> Path:
+    """Return the path of the pack called ``name``."""
+    return root / "packs" / (name + (SEALED_SUFFIX if sealed else OPEN_SUFFIX))
+
+
+def entry_header(digest: Digest, codec: int, size: int, stored: int) -> bytes:
+    """Return the 60 bytes that stand before a payload."""
+    fields = _FIELDS.pack(_ENTRY_MAGIC, codec, size, stored, digest.raw)
+    return fields + _CHECK.pack(zlib.crc32(fields))
+
+
+def parse_header(buffer: Any, position: int) -> PackEntry | None:
+    """Return the entry whose header stands at ``position`` of a buffer, or None when there is no sound one."""
+    if position + HEADER_SIZE > len(buffer):
+        return None
+    fields = buffer[position : position + _FIELDS.size]
+    magic, codec, size, stored, raw = _FIELDS.unpack(fields)
+    (check,) = _CHECK.unpack(buffer[position + _FIELDS.size : position + HEADER_SIZE])
+    sound = magic == _ENTRY_MAGIC and check == zlib.crc32(fields) and codec in (RAW, ZSTD)
+    if not sound or size >= ENTRY_LIMIT or stored > size or (codec == RAW and stored != size):
+        return None
+    return PackEntry(Digest.of_raw(raw), codec, size, stored, position + HEADER_SIZE)
+
+
+def scan_pack(path: Path, start: int = 0) -> PackScan:
+    """Return the entries of a pack from offset ``start`` on; contents are not hashed, that happens on reading.
+
+    A torn tail ends the scan. Behind a damaged header the scan goes on at the next sound one.
+    """
+    with open(path, "rb") as stream:
+        size = os.fstat(stream.fileno()).st_size
+        if size <= start:
+            return PackScan([], start, [])
+        with mmap.mmap(stream.fileno(), size, access=mmap.ACCESS_READ) as view:
+            return _scan(view, start)
+
+
+def _scan(view: mmap.mmap, start: int) -> PackScan:
+    entries: list[PackEntry] = []
+    damaged: list[tuple[int, int]] = []
+    position = max(start, len(MAGIC))
+    if start < len(MAGIC) <= len(view) and view[: len(MAGIC)] != MAGIC:
+        damaged.append((0, len(MAGIC)))
+    while position < len(view):
+        entry = parse_header(view, position)
+        if entry is not None and entry.offset + entry.stored > len(view):
+            break
+        if entry is None:
+            following = _next_header(view, position + 1)
+            if following is None:
+                break
+            damaged.append((position, following))
+            position = following
+            continue
+        entries.append(entry)
+        position = entry.offset + entry.stored
+    return PackScan(entries, position, damaged)
+
+
+def _next_header(view: mmap.mmap, position: int) -> int | None:
+    while (position := view.find(_ENTRY_MAGIC, position)) >= 0:
+        if parse_header(view, position) is not None:
+            return position
+        position += 1
+    return None
+
+
+def payload_content(entry: PackEntry, payload: bytes) -> bytes | None:
+    """Return the object in ``payload``, or None when it is not the one that the entry names."""
+    data: bytes | None = payload
+    if entry.codec == ZSTD:
+        data = _decompressed(payload, entry.size)
+    if data is None or len(data) != entry.size or digest_of(data) != entry.digest:
+        return None
+    return data
+
+
+def compressed(data: bytes) -> bytes | None:
+    """Return ``data`` as a zstd frame when that saves at least a tenth, else None."""
+    import zstandard  # 30 ms to import, and most processes never need it
+
+    frame: bytes = zstandard.ZstdCompressor(level=3).compress(data)
+    return frame if len(frame) * 10 <= len(data) * 9 else None
+
+
+def _decompressed(frame: bytes, size: int) -> bytes | None:
+    import zstandard
+
+    try:
+        if zstandard.frame_content_size(frame) != size:  # before anything is allocated for it
+            return None
+        data: bytes = zstandard.ZstdDecompressor().decompress(frame, max_output_size=size)
+    except zstandard.ZstdError:
+        return None
+    return data
+
+
+class PackWriter:
+    """The owner of one open pack; nobody else appends to it, and no byte of it is ever changed."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self.name = fresh_name(f"{time.time_ns() // 1_000_000:012x}")
+        self.path = pack_path(root, self.name, sealed=False)
+        self.dirty = False
+        self._named = False
+        # The lock is taken before the pack has its name: nobody can find it unlocked and take it for abandoned.
+        temporary = root / "tmp" / (self.name + OPEN_SUFFIX)
+        self._descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o444)
+        try:
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            write_all(self._descriptor, MAGIC)
+            temporary.rename(self.path)
+        except BaseException:
+            os.close(self._descriptor)
+            remove_quietly(temporary)
+            raise
+        self._end = len(MAGIC)
+
+    def append(self, digest: Digest, codec: int, size: int, payload: bytes | memoryview) -> PackEntry:
+        """Write one entry and return where it stands; a failed write leaves the pack as it was."""
+        header = entry_header(digest, codec, size, len(payload))
+        total = HEADER_SIZE + len(payload)
+        try:
+            done = os.writev(self._descriptor, (header, payload))
+            if done != total:
+                write_all(self._descriptor, (header + bytes(payload))[done:])
+        except BaseException:
+            os.ftruncate(self._descriptor, self._end)
+            os.lseek(self._descriptor, self._end, os.SEEK_SET)
+            raise
+        entry = PackEntry(digest, codec, size, len(payload), self._end + HEADER_SIZE)
+        self._end += total
+        self.dirty = True
+        return entry
+
+    def read(self, entry: PackEntry) -> bytes:
+        """Return the payload of an entry of this pack."""
+        return os.pread(self._descriptor, entry.stored, entry.offset)
+
+    @property
+    def end(self) -> int:
+        """Length of the pack in bytes."""
+        return self._end
+
+    def sync(self) -> None:
+        """Make every entry durable."""
+        if self.dirty:
+            os.fdatasync(self._descriptor)
+            self.dirty = False
+        if not self._named:
+            sync_folder(self.path.parent)
+            self._named = True
+
+    def close(self) -> None:
+        """Make the pack durable and give it its final name; an empty one is removed."""
+        try:
+            if self._end == len(MAGIC):
+                remove_quietly(self.path)
+                return
+            self.sync()
+            self.path.rename(pack_path(self._root, self.name, sealed=True))
+            sync_folder(self.path.parent)
+        finally:
+            os.close(self._descriptor)
+
+
+def seal_abandoned(root: Path) -> list[str]:
+    """Give packs whose writer died their final name and return which; a pack in use is left alone."""
+    return [path.name for path in _open_packs(root) if _seal(path)]
+
+
+def _open_packs(root: Path) -> Iterator[Path]:
+    with os.scandir(root / "packs") as found:
+        names = [item.name for item in found if item.name.endswith(OPEN_SUFFIX)]
+    for name in names:
+        yield root / "packs" / name
+
+
+def _seal(path: Path) -> bool:
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.fsync(descriptor)
+        path.rename(path.with_name(path.name[: -len(".open")]))
+        sync_folder(path.parent)
+    except (BlockingIOError, FileNotFoundError):
+        return False
+    finally:
+        os.close(descriptor)
+    return True

@@ -1,0 +1,102 @@
+"""Records: canonical JSON objects that point at objects by digest. Rules: docs/spec/README.md."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from typing import Any, NoReturn
+
+from stillrun_snapshot.errors import RecordError
+
+__all__ = ["canonical_bytes", "parse_record", "require_schema"]
+
+_SCHEMA = re.compile(r"stillrun/([a-z][a-z0-9-]*)/([1-9][0-9]*)")
+_DEPTH = 100  # records are shallow; deeper input is an attack on the parser's stack
+
+
+def canonical_bytes(record: Mapping[str, Any]) -> bytes:
+    """Return the one byte form of ``record``: sorted keys, no spaces, UTF-8.
+
+    Raises RecordError for floats, keys that are not text, text that UTF-8 cannot hold, and foreign types.
+    """
+    _require_plain(record, "record", 0)
+    text = json.dumps(record, sort_keys=True, separators=(",", ":"), ensure_ascii=False, default=dict)
+    try:
+        return text.encode()
+    except UnicodeEncodeError as error:
+        broken = ascii(text[max(0, error.start - 20) : error.end + 20])
+        raise RecordError(f"a record holds text that UTF-8 cannot express, near {broken}.") from error
+
+
+def parse_record(data: bytes, schema: str | None) -> dict[str, Any]:
+    """Return the record in ``data``; ``schema`` is what it must be, such as ``stillrun/run/1``, or None for any.
+
+    Raises RecordError when it is another record, of a newer version, or not canonical JSON's subset.
+    """
+    try:
+        record = json.loads(data, parse_float=_refuse_number, parse_constant=_refuse_number, object_pairs_hook=_unique)
+    except (ValueError, RecursionError) as error:
+        raise RecordError(f"a record of {len(data):,} bytes cannot be read as JSON: {error}.") from error
+    if not isinstance(record, dict):
+        raise RecordError(f"a record must be a JSON object; found a {type(record).__name__}.")
+    found = require_schema(record)
+    if schema is not None and found != schema:
+        raise RecordError(_mismatch(found, schema))
+    return record
+
+
+def require_schema(record: Mapping[str, Any]) -> str:
+    """Return the schema that a record names; raises RecordError when it names none."""
+    found = record.get("schema")
+    if not isinstance(found, str) or not _SCHEMA.fullmatch(found):
+        raise RecordError(f"a record must name its schema as 'stillrun/NAME/VERSION'; found {found!r}.")
+    return found
+
+
+def _require_plain(value: object, where: str, depth: int) -> None:
+    if value is None or isinstance(value, (str, bool, int)):
+        return
+    if depth > _DEPTH:
+        raise RecordError(f"{where}: a record may not be nested deeper than {_DEPTH} levels.")
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            if not isinstance(key, str):
+                raise RecordError(f"{where}: the key {key!r} is not text.")
+            _require_plain(item, f"{where}.{key}", depth + 1)
+        return
+    if isinstance(value, (list, tuple)):
+        for index, item in enumerate(value):
+            _require_plain(item, f"{where}[{index}]", depth + 1)
+        return
+    what = "a float; use an integer or text" if isinstance(value, float) else f"of type {type(value).__name__}"
+    raise RecordError(f"{where} cannot be in a record: it is {what}.")
+
+
+def _mismatch(found: str, wanted: str) -> str:
+    name, version = _parts(found)
+    wanted_name, wanted_version = _parts(wanted)
+    if name == wanted_name and version > wanted_version:
+        return (
+            f"this record is '{found}', and this Stillrun reads up to '{wanted}'. "
+            "It was written by a newer Stillrun; upgrade to read it."
+        )
+    return f"a record of schema '{wanted}' was expected; found '{found}'."
+
+
+def _parts(schema: str) -> tuple[str, int]:
+    match = _SCHEMA.fullmatch(schema)
+    if match is None:
+        raise ValueError(f"{schema!r} is no schema name")
+    return match[1], int(match[2])
+
+
+def _refuse_number(text: str) -> NoReturn:
+    raise RecordError(f"a record may hold no float; found {text[:40]}.")
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    record = dict(pairs)
+    if len(record) != len(pairs):
+        raise RecordError("a record names a key twice.")
+    return record

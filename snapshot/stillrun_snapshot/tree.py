@@ -1,0 +1,121 @@
+"""Trees: folders as records, for code. Format: docs/spec/tree.md, version 1."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from stillrun_snapshot.digest import Digest
+from stillrun_snapshot.errors import RecordError, StoreError
+from stillrun_snapshot.store import Store
+
+__all__ = ["FileEntry", "LinkEntry", "link_stays_inside", "put_tree", "tree_files"]
+
+_SCHEMA = "stillrun/tree/1"
+_DEPTH = 100  # folders below each other
+
+
+@dataclass(frozen=True)
+class FileEntry:
+    """A regular file; of its mode only whether it is executable is kept."""
+
+    digest: Digest
+    size: int
+    executable: bool = False
+
+
+@dataclass(frozen=True)
+class LinkEntry:
+    """A symbolic link whose target stays inside the tree."""
+
+    target: str
+
+
+Entry = FileEntry | LinkEntry
+
+
+def put_tree(store: Store, files: Mapping[str, Entry]) -> Digest:
+    """Keep the folder that holds ``files`` (relative path with '/' to entry) and return its record's digest."""
+    root: dict[str, Any] = {}
+    for path, entry in files.items():
+        *folders, name = path.split("/")
+        if not all(_name_is_sound(part) for part in (*folders, name)) or len(folders) > _DEPTH:
+            raise StoreError(f"{path!r} cannot be a path in a tree.")
+        if isinstance(entry, LinkEntry) and not link_stays_inside(path, entry.target):
+            raise StoreError(f"the link {path!r} -> {entry.target!r} leaves the tree.")
+        folder = root
+        for part in folders:
+            folder = folder.setdefault(part, {})
+            if not isinstance(folder, dict):
+                raise StoreError(f"{path!r} lies below a file of the same tree.")
+        folder[name] = entry
+    return _put_folder(store, root)
+
+
+def tree_files(store: Store, tree: Digest) -> Iterator[tuple[str, Entry]]:
+    """Yield every file and link of a tree as (relative path, entry), sorted by folder and name.
+
+    Raises RecordError for a record that could lead out of the folder it is written to.
+    """
+    return _walk(store, tree, "", 0)
+
+
+def link_stays_inside(path: str, target: str) -> bool:
+    """Return whether a link at ``path`` leads nowhere but inside, whatever other such links stand on the way.
+
+    '..' is allowed only at the beginning: behind a name that is itself a link it would go up from elsewhere.
+    """
+    parts = target.split("/")
+    up = 0
+    while up < len(parts) and parts[up] == "..":
+        up += 1
+    rest = parts[up:]
+    return up <= path.count("/") and all(part not in ("", "..") for part in rest) and "\0" not in target and target != ""
+
+
+def _put_folder(store: Store, folder: dict[str, Any]) -> Digest:
+    entries = []
+    for name, entry in sorted(folder.items(), key=lambda item: item[0].encode()):
+        if isinstance(entry, dict):
+            entries.append({"name": name, "type": "tree", "digest": _put_folder(store, entry)})
+        else:
+            entries.append({"name": name, **_entry_record(entry)})
+    return store.put_record({"schema": _SCHEMA, "entries": entries})
+
+
+def _entry_record(entry: Entry) -> dict[str, Any]:
+    if isinstance(entry, LinkEntry):
+        return {"type": "link", "target": entry.target}
+    return {"type": "file", "digest": entry.digest, "size": entry.size, "executable": entry.executable}
+
+
+def _walk(store: Store, tree: Digest, prefix: str, depth: int) -> Iterator[tuple[str, Entry]]:
+    record = store.get_record(tree, "tree")
+    entries = record.get("entries")
+    if not isinstance(entries, list) or depth > _DEPTH:
+        raise RecordError(f"tree {tree} is not sound: its entries are no list, or it is nested too deeply.")
+    last = b""
+    for item in entries:
+        name = item.get("name") if isinstance(item, dict) else None
+        if not isinstance(name, str) or not _name_is_sound(name) or name.encode() <= last:
+            raise RecordError(f"tree {tree} is not sound: the entry {name!r} is unsafe, doubled, or out of order.")
+        last = name.encode()
+        path = prefix + name
+        if item.get("type") == "tree":
+            yield from _walk(store, Digest.parse(item.get("digest")), path + "/", depth + 1)
+        else:
+            yield path, _entry(tree, path, item)
+
+
+def _entry(tree: Digest, path: str, item: dict[str, Any]) -> Entry:
+    size, executable, target = item.get("size"), item.get("executable"), item.get("target")
+    if item.get("type") == "file" and type(size) is int and size >= 0 and isinstance(executable, bool):
+        return FileEntry(Digest.parse(item.get("digest")), size, executable)
+    if item.get("type") == "link" and isinstance(target, str) and link_stays_inside(path, target):
+        return LinkEntry(target)
+    raise RecordError(f"tree {tree} is not sound: {path!r} is neither a file nor a link that stays inside.")
+
+
+def _name_is_sound(name: str) -> bool:
+    return name not in ("", ".", "..") and "/" not in name and "\0" not in name and name.lower() != ".git"

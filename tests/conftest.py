@@ -1,0 +1,93 @@
+"""What every test of a running Stillrun shares: a store of its own, and the real command line."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+_SETTINGS = ("STILLRUN_", "METAFLOW_", "VIRTUAL_ENV", "CONDA_PREFIX", "PYTHONPATH", "PYTHONHASHSEED")
+
+
+@dataclass
+class Done:
+    """A command that has ended."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> dict[str, Any]:
+        """The JSON object on the last line of standard output."""
+        value: dict[str, Any] = json.loads(self.out.splitlines()[-1])
+        return value
+
+
+@dataclass
+class Commands:
+    """The `stillrun` command in a folder and on a store of its own."""
+
+    cwd: Path
+    store: Path
+    variables: dict[str, str] = field(default_factory=dict)
+
+    def environment(self) -> dict[str, str]:
+        """This process's variables without settings of Stillrun's, and with our store."""
+        kept = {k: v for k, v in os.environ.items() if not k.startswith(_SETTINGS)}
+        return {**kept, "STILLRUN_STORE": str(self.store), "NO_COLOR": "1", **self.variables}
+
+    def start(self, *arguments: str | Path, command: tuple[str, ...] = ("-m", "stillrun_cli")) -> subprocess.Popen[str]:
+        """Begin a command and do not wait for it."""
+        words = [sys.executable, *command, *map(str, arguments)]
+        return subprocess.Popen(
+            words, cwd=self.cwd, env=self.environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+
+    def __call__(self, *arguments: str | Path, command: tuple[str, ...] = ("-m", "stillrun_cli")) -> Done:
+        """Run a command to its end."""
+        process = self.start(*arguments, command=command)
+        out, err = process.communicate(timeout=120)
+        return Done(process.returncode, out, err)
+
+    def run(self, flow: str, *arguments: str) -> str:
+        """Run a flow that must succeed; FLOW/RUN."""
+        done = self("run", flow, "--json", *arguments)
+        assert done.code == 0, done.err
+        name: str = done.json["run"]
+        return name
+
+    def write(self, name: str, text: str) -> Path:
+        """A file in the working directory."""
+        path = self.cwd / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+        return path
+
+
+@pytest.fixture(scope="session")
+def warm_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One store for tests that only add runs to it: the interpreter is kept there once."""
+    return tmp_path_factory.mktemp("store") / "store"
+
+
+@pytest.fixture
+def stillrun(tmp_path: Path, warm_store: Path) -> Commands:
+    """The command in an empty folder, on the shared store."""
+    cwd = tmp_path / "work"
+    cwd.mkdir()
+    return Commands(cwd, warm_store)
+
+
+@pytest.fixture
+def lonely(tmp_path: Path) -> Commands:
+    """The command in an empty folder, on a store of its own, for tests that damage it."""
+    cwd = tmp_path / "work"
+    cwd.mkdir()
+    return Commands(cwd, tmp_path / "store")

@@ -133,7 +133,7 @@ class Coder:
         kinds = set(map(type, items))
         if len(kinds) == 1:
             whole = _UNIFORM.get(kinds.pop())
-            pieces = None if whole is None else whole(items)
+            pieces: list[Any] | None = None if whole is None else whole(items)
             if pieces is not None:
                 return pieces
         return [b"*", *[self.code(item) for item in items]]

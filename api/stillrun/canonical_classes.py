@@ -45,13 +45,15 @@ def _is_named_tuple(kind: type) -> bool:
     return kind.__bases__ == (tuple,) and hasattr(kind, "_fields") and "__dict__" not in vars(kind)
 
 
+_PICKLES_ITSELF = ("__reduce_ex__", "__reduce__", "__getstate__", "__getnewargs_ex__", "__getnewargs__", "__slots__")
+
+
 def _dataclass(coder: Coder, name: str, value: Any) -> bytes:
     kind = type(value)
-    plain = kind.__reduce_ex__ is object.__reduce_ex__ and kind.__reduce__ is object.__reduce__
-    own_state = any("__getstate__" in vars(each) or "__slots__" in vars(each) for each in kind.__mro__[:-1])
+    own_state = any(name in vars(each) for name in _PICKLES_ITSELF for each in kind.__mro__[:-1])
     made_in_python = all(each.__flags__ & (1 << 9) for each in kind.__mro__[:-1])  # Py_TPFLAGS_HEAPTYPE
     state = vars(value)
-    if not plain or own_state or not made_in_python or set(state) != set(kind.__dataclass_fields__):
+    if own_state or not made_in_python or set(state) != set(kind.__dataclass_fields__):
         raise UnknownTypeError(name)
     return coder.tagged("dataclass", coder.code(name), coder.mapping(b"d", state))
 

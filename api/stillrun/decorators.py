@@ -11,15 +11,10 @@ from stillrun.errors import FlowError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
-    from typing import Any, TypeVar, overload
+    from collections.abc import Mapping, Sequence
+    from typing import Any, TypeVar
 
     Decorated = TypeVar("Decorated")
-else:
-
-    def overload(function):
-        return function
-
 
 __all__ = ["ASKED", "STEP", "conda", "conda_base", "pypi", "pypi_base", "step"]
 
@@ -38,87 +33,94 @@ def step(function: Decorated) -> Decorated:
     return function
 
 
-@overload
-def pypi(target: Decorated) -> Decorated: ...
-@overload
 def pypi(
-    target: None = None,
+    target: Any = None,
     *,
     packages: Mapping[str, str] | None = None,
     python: str | None = None,
     index_url: str | None = None,
     extra_indices: Sequence[str] | None = None,
     disabled: bool | None = None,
-) -> Callable[[Decorated], Decorated]: ...
-def pypi(target=None, **asked):  # type: ignore[no-untyped-def]  # the overloads above are the signature
+) -> Any:
     """Run the step in an environment of packages from a Python package index.
 
     packages: name to version specifier, such as ``{"pandas": ">=2.2", "scikit-learn": "1.5.0"}``.
     python: the interpreter's version, such as "3.11"; the caller's when not given.
     disabled: take the step out of the flow's ``pypi_base``.
     """
+    asked = {
+        "packages": packages,
+        "python": python,
+        "index_url": index_url,
+        "extra_indices": extra_indices,
+        "disabled": disabled,
+    }
     return _asking("pypi", "step", target, asked, sys._getframe(1).f_lineno)
 
 
-@overload
-def conda(target: Decorated) -> Decorated: ...
-@overload
 def conda(
-    target: None = None,
+    target: Any = None,
     *,
     packages: Mapping[str, str] | None = None,
     libraries: Mapping[str, str] | None = None,
     channels: Sequence[str] | None = None,
     python: str | None = None,
     disabled: bool | None = None,
-) -> Callable[[Decorated], Decorated]: ...
-def conda(target=None, **asked):  # type: ignore[no-untyped-def]  # the overloads above are the signature
+) -> Any:
     """Run the step in an environment of conda packages.
 
     packages: name to version, such as ``{"numpy": "1.26.*"}``; libraries is an older word for the same.
     channels: where to look, first one first. python: the interpreter's version.
     disabled: take the step out of the flow's ``conda_base``.
     """
+    asked = {
+        "packages": packages,
+        "libraries": libraries,
+        "channels": channels,
+        "python": python,
+        "disabled": disabled,
+    }
     return _asking("conda", "step", target, asked, sys._getframe(1).f_lineno)
 
 
-@overload
-def pypi_base(target: Decorated) -> Decorated: ...
-@overload
 def pypi_base(
-    target: None = None,
+    target: Any = None,
     *,
     packages: Mapping[str, str] | None = None,
     python: str | None = None,
     index_url: str | None = None,
     extra_indices: Sequence[str] | None = None,
     disabled: bool | None = None,
-) -> Callable[[Decorated], Decorated]: ...
-def pypi_base(target=None, **asked):  # type: ignore[no-untyped-def]  # the overloads above are the signature
+) -> Any:
     """Do for every step of the flow what ``pypi`` does for one; a step's own words win."""
+    asked = {
+        "packages": packages,
+        "python": python,
+        "index_url": index_url,
+        "extra_indices": extra_indices,
+        "disabled": disabled,
+    }
     return _asking("pypi_base", "flow", target, asked, sys._getframe(1).f_lineno)
 
 
-@overload
-def conda_base(target: Decorated) -> Decorated: ...
-@overload
 def conda_base(
-    target: None = None,
+    target: Any = None,
     *,
     packages: Mapping[str, str] | None = None,
     libraries: Mapping[str, str] | None = None,
     channels: Sequence[str] | None = None,
     python: str | None = None,
     disabled: bool | None = None,
-) -> Callable[[Decorated], Decorated]: ...
-def conda_base(target=None, **asked):  # type: ignore[no-untyped-def]  # the overloads above are the signature
+) -> Any:
     """Do for every step of the flow what ``conda`` does for one; a step's own words win."""
+    asked = {
+        "packages": packages,
+        "libraries": libraries,
+        "channels": channels,
+        "python": python,
+        "disabled": disabled,
+    }
     return _asking("conda_base", "flow", target, asked, sys._getframe(1).f_lineno)
-
-
-_PYPI = ("packages", "python", "index_url", "extra_indices", "disabled")
-_CONDA = ("packages", "libraries", "channels", "python", "disabled")
-_KNOWN = {"pypi": _PYPI, "pypi_base": _PYPI, "conda": _CONDA, "conda_base": _CONDA}
 
 
 def _asking(name: str, level: str, target: Any, asked: dict[str, Any], line: int) -> Any:
@@ -149,8 +151,6 @@ def _refuse_wrong_place(name: str, level: str, decorated: Any) -> None:
 def _checked(name: str, asked: dict[str, Any]) -> dict[str, Any]:
     given = {key: value for key, value in asked.items() if value is not None}
     for key, value in given.items():
-        if key not in _KNOWN[name]:
-            raise FlowError(f"@{name} has no argument {key!r}.", cure=f"It takes: {', '.join(_KNOWN[name])}.")
         wanted = _WANTED[key]
         if not wanted(value):
             raise FlowError(f"@{name}({key}={value!r}): {_EXPECTED[key]} is expected.")
@@ -174,7 +174,7 @@ def _is_text(value: object) -> bool:
 
 
 _PACKAGES = "a dict from package name to version, both str, such as {'numpy': '1.26.*'},"
-_WANTED = {
+_WANTED: dict[str, Any] = {
     "packages": _is_packages,
     "libraries": _is_packages,
     "channels": _is_texts,

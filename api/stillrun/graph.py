@@ -123,7 +123,7 @@ def _teller(graph: Graph, node: Node) -> Teller:
 
 
 def _read_next(node: Node, function: ast.FunctionDef | ast.AsyncFunctionDef, receiver: str, tell: Teller) -> None:
-    calls = [each for each in ast.walk(function) if _is_next(each, receiver)]
+    calls: list[Any] = [each for each in ast.walk(function) if _is_next(each, receiver)]
     calls.sort(key=lambda call: call.lineno)
     if node.name == END:
         if calls:

@@ -116,7 +116,7 @@ def merge(flow: FlowSpec, inputs: Inputs, include: Iterable[str] | None, exclude
     if conflicts:
         raise MergeConflict(
             f"the branches do not agree on {listed(sorted(conflicts))}: "
-            f"{_origins(conflicts[0], held[conflicts[0]])} hold different values of {conflicts[0]!r}.",
+            f"{_origins(held[conflicts[0]])} hold different values of {conflicts[0]!r}.",
             cure=f"Set it in this step before merging, such as self.{conflicts[0]} = inputs[0].{conflicts[0]}, "
             f"or leave it out with exclude=[{conflicts[0]!r}].",
         )
@@ -158,5 +158,5 @@ def _same(name: str, one: Input, other: Input) -> bool:
     return digest is not None and digest == canonical_digest(getattr(other, name))
 
 
-def _origins(name: str, branches: Sequence[Input]) -> str:
+def _origins(branches: Sequence[Input]) -> str:
     return listed((f"{each._step}/{each._task}" for each in branches), most=4)

@@ -88,7 +88,7 @@ def _address_by_ctypes(view: memoryview) -> int | None:
     class Buffer(ctypes.Structure):
         """Py_buffer of the C API."""
 
-        _fields_ = [  # noqa: RUF012  # ctypes reads it, nobody changes it
+        _fields_ = [
             ("buf", ctypes.c_void_p),
             ("obj", ctypes.py_object),
             ("len", ctypes.c_ssize_t),

@@ -15,6 +15,7 @@ PREVIEW_MAX = 200
 ITEMS = 12
 TEXT = 120
 DEPTH = 3
+_BRACKETS: dict[type, tuple[str, str]] = {list: ("[", "]"), tuple: ("(", ")")}
 
 
 def type_name(value: Any) -> str:
@@ -69,7 +70,7 @@ def _some(value: Any) -> Iterator[Any]:
 
 
 def _joined(texts: Iterable[str], count: int) -> str:
-    shown = []
+    shown: list[str] = []
     for text in texts:
         if len(shown) == ITEMS:
             break
@@ -96,12 +97,12 @@ def _shown(value: Any, depth: int) -> str:
 
 
 def _about_container(value: Any, depth: int) -> str:
-    opening, closing = {list: "[]", tuple: "()", dict: "{}", set: "{}", frozenset: "{}"}[type(value)]
+    opening, closing = _BRACKETS.get(type(value), ("{", "}"))
     count = len(value)
     if depth >= DEPTH:
         return f"{opening}…{closing}"
     if isinstance(value, dict):
-        items = (f"{_shown(key, DEPTH)}: {_shown(item, depth + 1)}" for key, item in value.items())
+        items: Iterator[str] = (f"{_shown(key, DEPTH)}: {_shown(item, depth + 1)}" for key, item in value.items())
     elif isinstance(value, (set, frozenset)):
         # the order of a set is not the same in two processes
         items = iter(sorted(_shown(item, DEPTH) for item in value)) if count <= 1000 else iter(())

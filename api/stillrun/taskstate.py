@@ -137,7 +137,7 @@ class TaskState:
                 f"step {self.step!r}: a foreach goes to one step and names an artifact as text.",
                 cure='Write self.next(self.STEP, foreach="items").',
             )
-        items = getattr(flow, foreach, None)
+        items: Any = getattr(flow, foreach, None)
         if foreach not in vars(flow):
             raise NextError(
                 f"step {self.step!r}: foreach={foreach!r}, but there is no artifact self.{foreach}.",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import sys
 
 from stillrun.canonical import SCHEME, canonical_digest
 from stillrun.errors import NotPicklable, StillrunError
@@ -29,12 +30,12 @@ BODY_MAX = 64 * 1024 * 1024  # inline parts of one task; what is beyond is writt
 class ArtifactWriter:
     """Encodes the artifacts of one task; ``body`` then holds the inline parts.
 
-    spill: the folder for large parts. inline_max: parts of this size or more are large.
+    spill: the folder for large parts; None: no part is. inline_max: parts of this size or more are large.
     """
 
-    def __init__(self, spill: str, inline_max: int, reader: ArtifactReader) -> None:
+    def __init__(self, spill: str | None, inline_max: int, reader: ArtifactReader) -> None:
         self._spill = spill
-        self._inline_max = inline_max
+        self._inline_max = inline_max if spill is not None else sys.maxsize
         self._reader = reader
         self._body: list[bytes] = []
         self._body_size = 0
@@ -76,13 +77,14 @@ class ArtifactWriter:
         self._written.clear()
 
     def _dump(self, name: str, value: Any, folder: str | None, digests: dict[tuple[int, int], str]) -> list[Part]:
-        inline_max = self._inline_max if self._body_size < BODY_MAX else 0
-        stream = PartSink(folder, max(inline_max, 1))
+        full = self._spill is not None and self._body_size >= BODY_MAX
+        inline_max = 1 if full else max(self._inline_max, 1)
+        stream = PartSink(folder, inline_max)
         buffers: list[Part] = []
 
         def take(buffer: pickle.PickleBuffer) -> bool:
             view = buffer.raw()
-            if view.nbytes < max(inline_max, 1):
+            if view.nbytes < inline_max:
                 return True  # stays in the stream
             part = self._buffer(view, folder)
             address = address_of(view)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 
 import click
@@ -10,9 +11,10 @@ from stillrun_cli.console import clean, json_option, print_json, short, size
 from stillrun_cli.settings import open_store
 from stillrun_engine.archive import open_run
 from stillrun_engine.pathspec import parse_pathspec
-from stillrun_snapshot.checkout import export_tree, write_tar
+from stillrun_snapshot.archive import write_tar
+from stillrun_snapshot.checkout import export_tree
 from stillrun_snapshot.digest import Digest
-from stillrun_snapshot.tree import tree_files
+from stillrun_snapshot.tree import Entry, LinkEntry, tree_files
 
 __all__ = ["code_command"]
 
@@ -43,15 +45,15 @@ def code_command(ctx: click.Context, pathspec: str, out: Path | None, tar: Path 
         write_tar(store, tree, tar)
     files = list(tree_files(store, tree))
     if as_json:
-        listed = [{"path": path, **{k: v for k, v in entry.items() if k != "name"}} for path, entry in files]
+        listed = [{"path": path, **asdict(entry)} for path, entry in files]
         print_json({"run": run.pathspec, **{k: v for k, v in code.items() if k != "schema"}, "files": listed})
         return
     for path, entry in files if out is None and tar is None else ():
-        shown = (
-            f"-> {entry['target']}"
-            if entry["type"] == "link"
-            else f"{size(entry['size']):>9}  {short(entry['digest'])}"
-        )
+        shown = _shown(entry)
         click.echo(f"{shown}  {clean(path)}")
     for target in filter(None, (out, tar)):
         click.echo(f"{target}: {len(files)} files of {run.pathspec}, tree {tree}")
+
+
+def _shown(entry: Entry) -> str:
+    return f"-> {entry.target}" if isinstance(entry, LinkEntry) else f"{size(entry.size):>9}  {short(entry.digest)}"

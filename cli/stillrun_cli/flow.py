@@ -36,7 +36,7 @@ def flow_group(ctx: click.Context, file: Path, class_name: str, store_path: str 
 @flow_group.command("run", context_settings=RUN_CONTEXT)
 @run_options
 @click.pass_context
-def run(ctx: click.Context, **options: Any) -> int:
+def run(ctx: click.Context, /, **options: Any) -> int:
     """Run this flow and keep its code, environments, inputs and results."""
     file, class_name = ctx.obj
     return start_run(ctx, file, class_name, **options)

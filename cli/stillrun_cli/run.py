@@ -49,7 +49,7 @@ RUN_CONTEXT = {"ignore_unknown_options": True, "help_option_names": ["-h", "--he
 @click.argument("flow", metavar="FLOW.py[:CLASS]")
 @run_options
 @click.pass_context
-def run_command(ctx: click.Context, flow: str, **options: Any) -> int:
+def run_command(ctx: click.Context, /, flow: str, **options: Any) -> int:
     """Run FLOW.py and keep its code, environments, inputs and results.
 
     What follows the flow are its own parameters: --seed 7. The exit code is 0 when every step finished, 1 when a step failed.

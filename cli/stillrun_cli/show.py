@@ -20,6 +20,7 @@ from stillrun_cli.console import (
 from stillrun_cli.settings import open_store
 from stillrun_engine.archive import KeptRun, Record, open_run
 from stillrun_engine.pathspec import parse_pathspec
+from stillrun_snapshot.digest import Digest
 
 __all__ = ["show_command"]
 
@@ -59,7 +60,7 @@ def _artifacts(run: KeptRun, task: Record) -> dict[str, Any]:
 
 def _print_run(run: KeptRun) -> None:
     record, store = run.record, run.store
-    code = store.get_record(record["code"], "code")
+    code = store.get_record(Digest(record["code"]), "code")
     click.echo(
         f"{paint(run.pathspec, bold=True)} {word(run.status)}"
         + (f", replay of {record['origin']['run']}" if record["origin"] else "")
@@ -94,7 +95,7 @@ def _print_run(run: KeptRun) -> None:
             )
         )
     if record.get("verdict"):
-        facts.append(("verdict", word(store.get_record(record["verdict"], "verdict")["verdict"])))
+        facts.append(("verdict", word(store.get_record(Digest(record["verdict"]), "verdict")["verdict"])))
     width = max(len(name) for name, _ in facts)
     for name, value in facts:
         click.echo(f"  {name.ljust(width)}  {clean(str(value))}")

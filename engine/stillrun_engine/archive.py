@@ -108,12 +108,11 @@ class KeptRun:
     def lock_of(self, step: str) -> Digest | None:
         """The lock that rebuilds a step's environment; None when it was not kept."""
         self.check_step(step)
-        environment = self.record["steps"][step]["environment"]
-        entry = self.record.get("environments", {}).get(environment)
-        if entry is None:
-            locked = self.store.get_record(environment)["schema"].startswith("stillrun/lock/")
-            return Digest(environment) if locked else None
-        return Digest(entry["lock"]) if entry["lock"] else None
+        place = self.record["steps"][step]
+        if place["kind"] == "lock":
+            return Digest(place["environment"])
+        entry = self.record.get("environments", {}).get(place["environment"])
+        return Digest(entry["lock"]) if entry and entry["lock"] else None
 
     def _task_digests(self) -> Iterator[tuple[str, Digest]]:
         if "tasks" in self.record:

@@ -10,7 +10,7 @@ from stillrun_engine.archive import KeptRun
 from stillrun_snapshot.digest import Digest
 from stillrun_snapshot.errors import ObjectCorrupt, ObjectMissing
 from stillrun_snapshot.store import Store
-from stillrun_snapshot.tree import tree_files
+from stillrun_snapshot.tree import FileEntry, tree_files
 
 __all__ = ["Damage", "Needed", "check_objects", "needed_objects"]
 
@@ -76,8 +76,8 @@ def _code(store: Store, record: Record) -> Iterator[tuple[str, str]]:
 def _tree(store: Store, tree: str, what: str) -> Iterator[tuple[str, str]]:
     yield tree, f"{what} tree"
     for path, entry in tree_files(store, Digest(tree)):
-        if "digest" in entry:
-            yield entry["digest"], f"{what} {path}"
+        if isinstance(entry, FileEntry):
+            yield entry.digest, f"{what} {path}"
 
 
 def _task(run: KeptRun, task: Record) -> Iterator[tuple[str, str]]:

@@ -23,7 +23,11 @@ __all__ = ["PROTOCOL", "Frame", "HostProcess", "Launch"]
 PROTOCOL = 1
 _HEADER = struct.Struct(">II")
 _READ = 1 << 20
-_BOOT = "import sys; sys.path[0] = sys.argv[1]; from stillrun.host import main; main()"
+_BOOT = (
+    "import sys; sys.path[0] = sys.argv[1]; asked = sys.dont_write_bytecode; sys.dont_write_bytecode = False; "
+    "from stillrun.host import main; sys.dont_write_bytecode = asked; main()"
+)
+"""The face is a checkout of ours: its bytecode may be kept beside it whatever the caller wants for his own folders."""
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ class TaskLog:
     def write(self, stream: str, data: bytes) -> None:
         """Append ``data`` to one of STREAMS."""
         if stream not in self._streams:
-            self._streams[stream] = tempfile.SpooledTemporaryFile(_IN_MEMORY, dir=self._folder)  # noqa: SIM115 - closed by keep
+            self._streams[stream] = tempfile.SpooledTemporaryFile(_IN_MEMORY, dir=str(self._folder))  # noqa: SIM115 - closed by keep
         self._streams[stream].write(data)
 
     def keep(self, store: Store) -> dict[str, Digest]:

@@ -44,7 +44,7 @@ def reference(store: Store, artifact: Digest, body: Body) -> dict[str, Any]:
     for part in record["parts"]:
         location = store.checked(Digest(part["digest"]))
         found: dict[str, Any] = {"digest": part["digest"], "size": part["size"]}
-        if location.path is None:
+        if location.data is not None:
             found["body"] = body.add(location.data)
         else:
             found.update(path=str(location.path), offset=location.offset, checked=True)
@@ -83,7 +83,7 @@ def _keep_part(store: Store, part: Mapping[str, Any], body: bytes, spill: Path) 
         offset, length = part["body"]
         kept = store.put(body[offset : offset + length])
         if kept != digest:
-            raise ObjectCorrupt(f"a task handed back {kept} under the name {digest}; nothing of it was kept.")
+            raise ObjectCorrupt(digest, store.root, f"a task handed back {kept} under this name")
     return {"digest": digest, "size": part["size"]}
 
 

@@ -46,6 +46,10 @@ class Places:
     steps: Mapping[str, Digest]
     launches: Mapping[str, Launch]
 
+    def kind(self, environment: Digest) -> str:
+        """'ambient' or 'lock'."""
+        return "ambient" if environment == self.ambient else "lock"
+
     @property
     def locks(self) -> set[Digest]:
         """The environments that were resolved for a decorator."""

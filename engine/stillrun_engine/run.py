@@ -170,7 +170,9 @@ class _RunTasks:
 
     def _environments(self, stopped: bool) -> tuple[dict[str, Any], list[str]]:
         places = self._prepared.places
-        environments = {str(lock): {"kind": "lock", "lock": lock} for lock in sorted(places.locks)}
+        environments: dict[str, dict[str, str | None]] = {
+            str(lock): {"kind": "lock", "lock": lock} for lock in sorted(places.locks)
+        }
         if places.ambient not in places.steps.values():
             return environments, []
         if stopped:
@@ -195,7 +197,7 @@ def _head(store: Store, request: RunRequest, prepared: Prepared, clock: Clock) -
         "class": request.class_name,
         "description": store.put_record({"schema": "stillrun/description/1", **described.description}),
         "parameters": dict(prepared.shown),
-        "steps": {name: {"environment": digest} for name, digest in places.steps.items()},
+        "steps": {name: {"environment": digest, "kind": places.kind(digest)} for name, digest in places.steps.items()},
         "cwd": _placed(request.caller.cwd, described.captured.root),
         "source": str(request.flow_file),
         "variables": recorded_variables(places.launches[places.ambient].variables),

@@ -15,7 +15,6 @@ __all__ = ["GitState", "git_diff", "git_remotes", "git_state", "work_tree_of"]
 
 _HARDENED = ("git", "-c", "core.fsmonitor=false", "-c", "core.hooksPath=/dev/null", "--no-pager")
 _GITLINK = "160000"
-_HTTP_USER = re.compile(r"^(\w+://)[^/?#]*@|(?<=://)[^/?#]*@")
 _NESTED = "nested repository"
 
 
@@ -59,13 +58,11 @@ def git_state(top: Path) -> GitState | None:
 
 def git_diff(top: Path, state: GitState, without: set[str]) -> bytes | None:
     """Return the changes of tracked files against the commit as a binary patch, those in ``without`` left out."""
-    paths = [path for path in state.changed if path not in without]
-    if state.commit is None or not paths:
+    if state.commit is None or all(path in without for path in state.changed):
         return None
-    # Paths come by file name list, not by arguments: there may be more than a command line can hold.
+    excluded = [f":(top,exclude,literal){path}" for path in state.changed if path in without]
     process = _start(
         top,
-        "--literal-pathspecs",
         "diff",
         "--binary",
         "--full-index",
@@ -76,17 +73,9 @@ def git_diff(top: Path, state: GitState, without: set[str]) -> bytes | None:
         "--ignore-submodules",
         "HEAD",
         "--",
-        *(paths if len(paths) <= 500 else ()),
+        *([":(top)", *excluded] if excluded else ()),
     )
-    diff = _finish(process, top)
-    if diff is None or len(paths) <= 500:
-        return diff
-    return _only(diff, {os.fsencode(path) for path in without})
-
-
-def _only(diff: bytes, without: set[bytes]) -> bytes | None:
-    """Return a long diff, unless it might hold a path that must not be kept."""
-    return None if any(name in diff for name in without) else diff
+    return _finish(process, top)
 
 
 def git_remotes(top: Path, cache: StatCache) -> dict[str, str]:
@@ -99,7 +88,9 @@ def git_remotes(top: Path, cache: StatCache) -> dict[str, str]:
 
     config = _config_file(top)
     status = config.stat() if config.exists() else None
-    source = "" if status is None else f"{config} {status.st_ino} {status.st_size} {status.st_mtime_ns} {status.st_ctime_ns}"
+    source = (
+        "" if status is None else f"{config} {status.st_ino} {status.st_size} {status.st_mtime_ns} {status.st_ctime_ns}"
+    )
     known = cache.fact("remotes", ascii(source))
     if known is None:
         known = json.dumps(_read_remotes(top) if status is not None else {})
@@ -110,23 +101,21 @@ def git_remotes(top: Path, cache: StatCache) -> dict[str, str]:
 
 def without_credentials(url: str) -> str:
     """Return the address of a remote without what identifies a person or opens a door."""
-    scheme = url.split("://", 1)[0].lower() if "://" in url else ""
-    if not scheme:
-        return url
-    rest = url.split("://", 1)[1]
+    scheme, separator, rest = url.partition("://")
+    if not separator:
+        account, at, address = url.partition("@")
+        return address if at and ":" in account else url
     host, slash, path = rest.partition("/")
-    user, at, name = host.rpartition("@")
-    if scheme in ("ssh", "git+ssh") and at:
-        host = user.split(":")[0] + "@" + name  # the account to log in to is part of the address
-    elif at:
-        host = name
-    if scheme in ("http", "https") and "@" in path.split("?")[0]:
-        host, _, path = path.rpartition("@")[2].partition("/")  # a password with '/' in it
+    account, at, name = host.rpartition("@")
+    if at:
+        login = account.split(":")[0] + "@"  # which account to log in to is part of an ssh address
+        host = (login if scheme.lower().endswith("ssh") else "") + name
+    elif re.search(r":\D", host) and "@" in path:  # a password with a '/' in it
+        host, slash, path = path.rpartition("@")[2].partition("/")
     return f"{scheme}://{host}{slash}{re.split('[?#]', path)[0]}"
 
 
 def _read_remotes(top: Path) -> dict[str, str]:
-    os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
     import git  # 0.15 s, and three times that where no byte code is kept
 
     remotes: dict[str, str] = {}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, NoReturn
 
 from stillrun_snapshot.errors import RecordError
@@ -55,22 +55,21 @@ def require_schema(record: Mapping[str, Any]) -> str:
 
 
 def _require_plain(value: object, where: str, depth: int) -> None:
-    if value is None or isinstance(value, (str, bool, int)):
-        return
     if depth > _DEPTH:
         raise RecordError(f"{where}: a record may not be nested deeper than {_DEPTH} levels.")
     if isinstance(value, Mapping):
-        for key, item in value.items():
-            if not isinstance(key, str):
-                raise RecordError(f"{where}: the key {key!r} is not text.")
+        items: Iterable[tuple[object, object]] = value.items()
+    elif isinstance(value, (list, tuple)):
+        items = enumerate(value)
+    else:
+        what = "a float; use an integer or text" if isinstance(value, float) else f"of type {type(value).__name__}"
+        raise RecordError(f"{where} cannot be in a record: it is {what}.")
+    named = isinstance(value, Mapping)
+    for key, item in items:
+        if named and not isinstance(key, str):
+            raise RecordError(f"{where}: the key {key!r} is not text.")
+        if item is not None and not isinstance(item, (str, int)):
             _require_plain(item, f"{where}.{key}", depth + 1)
-        return
-    if isinstance(value, (list, tuple)):
-        for index, item in enumerate(value):
-            _require_plain(item, f"{where}[{index}]", depth + 1)
-        return
-    what = "a float; use an integer or text" if isinstance(value, float) else f"of type {type(value).__name__}"
-    raise RecordError(f"{where} cannot be in a record: it is {what}.")
 
 
 def _mismatch(found: str, wanted: str) -> str:

@@ -9,7 +9,7 @@ import fnmatch
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 __all__ = ["IGNORE_FILE", "CaptureLimits", "IgnoreRules", "LeftOut", "is_secret", "is_source"]
 
@@ -21,10 +21,9 @@ _SECRET_NAMES = re.compile(
     r"|.*\.(pem|key|p12|pfx|ppk|jks|keystore|kdbx)|id_(rsa|dsa|ecdsa|ed25519).*"
 )
 _HARMLESS_NAMES = re.compile(r"\.env\.(example|sample|template|dist)")
-_SOURCE_SUFFIXES = frozenset(
-    ".bash .c .cc .cfg .cpp .css .cu .cuh .cypher .f90 .go .graphql .h .hpp .html .ini .ipynb .j2 .java .jinja .jl .js "
-    ".json .lua .md .md5 .pl .proto .ps1 .py .pyi .pyx .pxd .r .rmd .rs .rst .sas .scala .sh .sql .stan .tex .toml .ts "
-    ".txt .xml .yaml .yml .zsh".split()
+_SOURCE_SUFFIX = re.compile(
+    r".*\.(bash|c|cc|cfg|cpp|css|cuh?|f90|go|graphql|h|hpp|html|ini|ipynb|j2|java|jinja|jl|js|json|lua|md|pl|proto|ps1"
+    r"|py|pyi|pyx|pxd|r|rmd|rs|rst|sas|scala|sh|sql|stan|tex|toml|ts|txt|xml|ya?ml|zsh)"
 )
 _SOURCE_NAMES = frozenset({"dockerfile", "license", "makefile", "notice", "pipfile", "readme", "snakefile"})
 
@@ -55,19 +54,18 @@ class LeftOut:
 
 def is_secret(path: str) -> bool:
     """Return whether a path relative to the root names what must never be kept, such as keys and passwords."""
-    parts = path.lower().split("/")
-    if any(part in _SECRET_FOLDERS for part in parts[:-1]):
+    *folders, name = path.lower().split("/")
+    if not _SECRET_FOLDERS.isdisjoint(folders):
         return True
-    name = parts[-1]
-    if path.lower().endswith(".streamlit/secrets.toml"):
+    if name == "secrets.toml" and ".streamlit" in folders:
         return True
     return bool(_SECRET_NAMES.fullmatch(name)) and not _HARMLESS_NAMES.fullmatch(name)
 
 
 def is_source(path: str) -> bool:
     """Return whether a file is read by people, going by its name; such files may be larger."""
-    name = PurePosixPath(path).name.lower()
-    return PurePosixPath(name).suffix in _SOURCE_SUFFIXES or name in _SOURCE_NAMES
+    name = path.rsplit("/", 1)[-1].lower()
+    return bool(_SOURCE_SUFFIX.fullmatch(name)) or name in _SOURCE_NAMES
 
 
 class IgnoreRules:

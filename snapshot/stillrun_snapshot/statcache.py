@@ -37,7 +37,11 @@ class StatCache:
             content = json.loads(path.read_bytes())
         except (OSError, ValueError):
             return cls(path, str(root))
-        if not isinstance(content, dict) or content.get("version") != _VERSION or content.get("root") != ascii(str(root)):
+        if (
+            not isinstance(content, dict)
+            or content.get("version") != _VERSION
+            or content.get("root") != ascii(str(root))
+        ):
             return cls(path, str(root))
         return cls(path, str(root), known=content["files"], facts=content["facts"])
 

@@ -533,7 +533,9 @@ def _check_mark(root: Path) -> bool:
     try:
         version = json.loads(text)["format"]
     except (ValueError, KeyError, TypeError) as error:
-        raise StoreError(f"{root / STORE_MARK} cannot be read ({error}). Restore it: {_mark_bytes().decode()!r}.") from error
+        raise StoreError(
+            f"{root / STORE_MARK} cannot be read ({error}). Restore it: {_mark_bytes().decode()!r}."
+        ) from error
     if not isinstance(version, int) or version > FORMAT:
         raise StoreVersion(
             f"the store {root} has format {version}, and this Stillrun reads format {FORMAT}. Upgrade Stillrun to use it."
@@ -542,7 +544,9 @@ def _check_mark(root: Path) -> bool:
 
 
 def _belongs(name: str) -> bool:
-    return name in _FOLDERS or name.startswith(("." + STORE_MARK, ".gitignore", "..gitignore"))  # another process may be making the store right now
+    return name in _FOLDERS or name.startswith(
+        ("." + STORE_MARK, ".gitignore", "..gitignore")
+    )  # another process may be making the store right now
 
 
 def _mark_bytes() -> bytes:

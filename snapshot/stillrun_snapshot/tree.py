@@ -13,6 +13,7 @@ from stillrun_snapshot.store import Store
 __all__ = ["FileEntry", "LinkEntry", "link_stays_inside", "put_tree", "tree_files"]
 
 _SCHEMA = "stillrun/tree/1"
+_UNSOUND = frozenset({"", ".", ".."})
 _DEPTH = 100  # folders below each other
 
 
@@ -38,17 +39,18 @@ Entry = FileEntry | LinkEntry
 def put_tree(store: Store, files: Mapping[str, Entry]) -> Digest:
     """Keep the folder that holds ``files`` (relative path with '/' to entry) and return its record's digest."""
     root: dict[str, Any] = {}
+    folders: dict[str, dict[str, Any]] = {"": root}
     for path, entry in files.items():
-        *folders, name = path.split("/")
-        if not all(_name_is_sound(part) for part in (*folders, name)) or len(folders) > _DEPTH:
+        above, _, name = path.rpartition("/")
+        if not _name_is_sound(name):
             raise StoreError(f"{path!r} cannot be a path in a tree.")
         if isinstance(entry, LinkEntry) and not link_stays_inside(path, entry.target):
             raise StoreError(f"the link {path!r} -> {entry.target!r} leaves the tree.")
-        folder = root
-        for part in folders:
-            folder = folder.setdefault(part, {})
-            if not isinstance(folder, dict):
-                raise StoreError(f"{path!r} lies below a file of the same tree.")
+        folder = folders.get(above)
+        if folder is None:
+            folder = folders[above] = _folder_at(root, above)
+        if name in folder:
+            raise StoreError(f"{path!r} is both a file and a folder of the same tree.")
         folder[name] = entry
     return _put_folder(store, root)
 
@@ -71,7 +73,21 @@ def link_stays_inside(path: str, target: str) -> bool:
     while up < len(parts) and parts[up] == "..":
         up += 1
     rest = parts[up:]
-    return up <= path.count("/") and all(part not in ("", "..") for part in rest) and "\0" not in target and target != ""
+    return (
+        up <= path.count("/") and all(part not in ("", "..") for part in rest) and "\0" not in target and target != ""
+    )
+
+
+def _folder_at(root: dict[str, Any], path: str) -> dict[str, Any]:
+    parts = path.split("/")
+    if len(parts) > _DEPTH or not all(map(_name_is_sound, parts)):
+        raise StoreError(f"{path!r} cannot be a folder in a tree.")
+    folder = root
+    for part in parts:
+        folder = folder.setdefault(part, {})
+        if not isinstance(folder, dict):
+            raise StoreError(f"{path!r} lies below a file of the same tree.")
+    return folder
 
 
 def _put_folder(store: Store, folder: dict[str, Any]) -> Digest:
@@ -118,4 +134,4 @@ def _entry(tree: Digest, path: str, item: dict[str, Any]) -> Entry:
 
 
 def _name_is_sound(name: str) -> bool:
-    return name not in ("", ".", "..") and "/" not in name and "\0" not in name and name.lower() != ".git"
+    return name not in _UNSOUND and "/" not in name and "\0" not in name and name.lower() != ".git"

@@ -1,0 +1,141 @@
+"""A flow file, imported once under its own name, and the flow in it."""
+
+from __future__ import annotations
+
+import importlib.machinery
+import importlib.util
+import os
+import sys
+import traceback
+from dataclasses import dataclass
+from typing import Any
+
+from stillrun.failure import error, error_of
+from stillrun.flow import FlowSpec, run_as_library
+from stillrun.nearest import did_you_mean, listed
+from stillrun.places import Places, places_of
+
+__all__ = ["LoadedFlow", "Refused", "load"]
+
+
+class Refused(Exception):
+    """The flow cannot be loaded; ``error`` is the ERROR that says why."""
+
+    def __init__(self, error: dict[str, Any]) -> None:
+        super().__init__(error["message"])
+        self.error = error
+
+
+@dataclass(frozen=True)
+class LoadedFlow:
+    """A flow class, and where it came from."""
+
+    flow: type
+    places: Places
+
+
+def load(file: str, source: str, class_name: str | None, tree: str | None = None) -> LoadedFlow:
+    """Import a flow file and find its flow. Raises Refused.
+
+    The file's folder goes first on sys.path, and the module is registered under the file's name, so that classes
+    defined in it can be pickled.
+    """
+    places = places_of(file, source, tree)
+    module = _imported(places)
+    return LoadedFlow(_flow_in(module, class_name, places), places)
+
+
+def _imported(places: Places) -> Any:
+    name = os.path.splitext(os.path.basename(places.file))[0]
+    if name in sys.modules:
+        raise Refused(
+            error(
+                "import",
+                f"the flow file {os.path.basename(places.source)} has the name of the module {name!r}, "
+                "which Python itself needs.",
+                file=places.source,
+                cure="Give the file another name.",
+            )
+        )
+    run_as_library()
+    sys.argv = [places.source]
+    sys.path.insert(0, os.path.dirname(places.file))
+    loader = importlib.machinery.SourceFileLoader(name, places.file)
+    spec = importlib.util.spec_from_file_location(name, places.file, loader=loader)
+    assert spec is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        loader.exec_module(module)
+    except BaseException as err:  # also SystemExit: the file is asked to be imported, not to end this process
+        del sys.modules[name]
+        raise Refused(_error_of_import(err, places)) from err
+    return module
+
+
+def _error_of_import(err: BaseException, places: Places) -> dict[str, Any]:
+    if isinstance(err, SyntaxError):
+        return _error_of_syntax(err, places)
+    found = error_of(err, places)
+    if isinstance(err, ImportError):
+        return {**found, "kind": "import", "cure": _import_cure(err), "message": _import_message(err)}
+    if isinstance(err, FileNotFoundError) and err.filename == places.file:
+        return {**found, "kind": "no_flow", "cure": "Check the path.", "traceback": None}
+    if isinstance(err, SystemExit):
+        found["message"] = f"the flow file ended Python while it was imported (SystemExit: {err})"
+        found["cure"] = "Put what runs the flow under: if __name__ == '__main__':"
+    return found
+
+
+def _error_of_syntax(err: SyntaxError, places: Places) -> dict[str, Any]:
+    text = "".join(traceback.format_exception_only(type(err), err))
+    return error(
+        "syntax",
+        f"{err.msg} (line {err.lineno})",
+        type=type(err).__name__,
+        file=places.shown(err.filename) if err.filename else places.source,
+        line=err.lineno,
+        traceback=places.shown_in(text),
+        cure="Mend the line that is shown.",
+    )
+
+
+def _import_message(err: ImportError) -> str:
+    return f"the flow file cannot be imported: {err}"
+
+
+def _import_cure(err: ImportError) -> str:
+    root = (err.name or "").split(".")[0]
+    if not isinstance(err, ModuleNotFoundError) or not root:
+        return "Mend the import, or move it into the steps that need it."
+    return (
+        f"Install {root!r} for {sys.executable}, or import it inside the steps that need it and ask for it there "
+        f"with @pypi(packages={{{root!r}: ...}}), or for all steps with @pypi_base."
+    )
+
+
+def _flow_in(module: Any, class_name: str | None, places: Places) -> type:
+    name = os.path.basename(places.source)
+    flows: dict[str, type] = {key: each for key, each in vars(module).items() if _is_flow(each)}
+    if class_name is not None:
+        if class_name in flows:
+            return flows[class_name]
+        cure = did_you_mean(class_name, flows) or f"It has: {listed(flows, 'no flow')}."
+        raise Refused(error("no_flow", f"{name} has no flow {class_name!r}.", file=places.source, cure=cure))
+    own = [each for each in flows.values() if each.__module__ == module.__name__] or list(flows.values())
+    own = list(dict.fromkeys(own))
+    leaves = [each for each in own if not any(other is not each and issubclass(other, each) for other in own)]
+    if not leaves:
+        cure = "Derive a class from FlowSpec: class MyFlow(FlowSpec)."
+        raise Refused(error("no_flow", f"{name} has no flow.", file=places.source, cure=cure))
+    if len(leaves) > 1:
+        names = [each.__name__ for each in leaves]
+        cure = f"Say which: {name}:{names[0]}."
+        raise Refused(
+            error("no_flow", f"{name} has {len(names)} flows: {listed(names)}.", file=places.source, cure=cure)
+        )
+    return leaves[0]
+
+
+def _is_flow(value: Any) -> bool:
+    return isinstance(value, type) and issubclass(value, FlowSpec) and value is not FlowSpec

@@ -1,0 +1,376 @@
+"""The step host: imports a flow once and forks a child for each task. Protocol: docs/spec/host-protocol.md.
+
+One thread, one loop. Everything that this package needs is imported here, before a user's folder comes on sys.path.
+"""
+
+from __future__ import annotations
+
+import atexit
+import gc
+import os
+import selectors
+import signal
+import socket
+import sys
+import tempfile
+import time
+from subprocess import _args_from_interpreter_flags  # type: ignore[attr-defined]  # as multiprocessing does
+from typing import Any, Callable, Mapping
+
+import stillrun.canonical_arrays
+import stillrun.canonical_classes
+import stillrun.canonical_tables
+from stillrun.children import Child, leave, spawn, usable_output
+from stillrun.description import describe, parameters_of
+from stillrun.errors import StillrunError
+from stillrun.failure import error, error_of
+from stillrun.flowfile import LoadedFlow, Refused, load
+from stillrun.frames import Connection, pack, unpack
+from stillrun.modules import outside_modules
+from stillrun.parameters import values_of
+from stillrun.places import FACE
+from stillrun.reader import ArtifactReader
+from stillrun.task import Outcome, run_task
+from stillrun.writer import ArtifactWriter
+
+__all__ = ["PROTOCOL", "Host", "fresh", "main"]
+
+PROTOCOL = 1
+WAITING_MAX = 8 * 1024 * 1024  # output that the engine has not taken yet; beyond, tasks have to wait
+LOOK_AGAIN = 1.0  # seconds; only for the case that user code took SIGCHLD away
+EXIT_TIME = 10  # seconds for exit functions of user code when the engine is gone
+FRESH = "import sys; sys.path[0] = sys.argv[1]; from stillrun.host import fresh; fresh()"
+_PRELOADED = (stillrun.canonical_arrays, stillrun.canonical_classes, stillrun.canonical_tables)
+
+
+def main() -> None:
+    """Serve the engine at the other end of a socket: ``FACE_DIR FD`` on the command line."""
+    connection = Connection(socket.socket(fileno=int(sys.argv[2])))
+    _own_session()
+    null = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(null, 0)
+    os.close(null)
+    os.set_inheritable(connection.fileno(), False)
+    usable_output()
+    host = Host(connection)
+    try:
+        host.serve()
+    except EOFError:  # the engine ended, in whatever way
+        host.kill_all()
+    _exit_functions()
+    os._exit(0)
+
+
+def _own_session() -> None:
+    if os.getsid(0) != os.getpid():
+        try:
+            os.setsid()
+        except PermissionError:  # leader of a group already: then signals of a terminal do not reach it either way
+            return
+
+
+def _exit_functions() -> None:
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    signal.alarm(EXIT_TIME)
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:
+            stream.flush()
+
+
+class _Exit(EOFError):
+    """The engine asked for the end."""
+
+
+class _Task:
+    """A running task and what came of it so far."""
+
+    def __init__(self, key: str, child: Child) -> None:
+        self.key = key
+        self.child = child
+        self.result = bytearray()
+
+
+class Host:
+    """The loop between the engine's socket and the pipes of the tasks."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._selector = selectors.DefaultSelector()
+        self._selector.register(connection.fileno(), selectors.EVENT_READ, self._on_socket)
+        self._tasks: dict[str, _Task] = {}
+        self._loaded: LoadedFlow | None = None
+        self._load_message: Mapping[str, Any] = {}
+        self._listening = True  # to the tasks' output
+        self._wake: tuple[int, int] | None = None
+        self._child_handler: Any = signal.SIG_DFL
+        self._ended = False  # a child may have
+
+    # -- the loop ----------------------------------------------------------------------------
+
+    def serve(self) -> None:
+        """Serve until the engine is gone or asks for the end; then raises EOFError."""
+        while True:
+            self._balance()
+            ready = self._selector.select(self._timeout())
+            for key, events in ready:
+                if key.fd in self._selector.get_map():  # an earlier event may have closed it
+                    key.data(events)
+            if self._ended or not ready:
+                self._ended = False
+                self._reap()
+            self._enforce_stops()
+
+    def kill_all(self) -> None:
+        """Kill and reap every task."""
+        for task in self._tasks.values():
+            task.child.signal_group(signal.SIGKILL)
+        for task in self._tasks.values():
+            os.waitpid(task.child.pid, 0)
+            task.child.signal_group(signal.SIGKILL)
+        self._tasks.clear()
+
+    def _timeout(self) -> float | None:
+        if not self._tasks:
+            return None
+        deadlines = [task.child.kill_at for task in self._tasks.values() if task.child.kill_at is not None]
+        return max(0.0, min([LOOK_AGAIN, *(each - time.monotonic() for each in deadlines)]))
+
+    def _balance(self) -> None:
+        """Watch for room on the socket if something waits; stop listening to tasks while too much does."""
+        waiting = self._connection.waiting
+        events = selectors.EVENT_READ | (selectors.EVENT_WRITE if waiting else 0)
+        if self._selector.get_key(self._connection.fileno()).events != events:
+            self._selector.modify(self._connection.fileno(), events, self._on_socket)
+        listen = waiting < (WAITING_MAX if self._listening else WAITING_MAX // 2)
+        if listen == self._listening:
+            return
+        self._listening = listen
+        for task in self._tasks.values():
+            for stream in ("stdout", "stderr"):
+                if stream in task.child.pipes:
+                    self._watch(task, stream) if listen else self._selector.unregister(task.child.pipes[stream])
+
+    def _on_socket(self, events: int) -> None:
+        if events & selectors.EVENT_WRITE:
+            self._connection.flush()
+        if events & selectors.EVENT_READ:
+            for header, body in self._connection.receive():
+                self._handle(header, body)
+
+    # -- what the engine asks for ------------------------------------------------------------
+
+    def _handle(self, header: Mapping[str, Any], body: bytes) -> None:
+        handlers: dict[Any, Callable[[Mapping[str, Any], bytes], None]] = {
+            "load": self._load,
+            "parameters": self._parameters,
+            "task": self._start,
+            "stop": self._stop,
+            "exit": self._exit,
+        }
+        handler = handlers.get(header.get("op"))
+        if handler is None:
+            self._refuse(error("protocol", f"this step host does not know the message {header.get('op')!r}."))
+        elif self._loaded is None and header["op"] in ("parameters", "task"):
+            self._refuse(error("protocol", f"{header['op']!r} came before a flow was loaded."))
+        else:
+            handler(header, body)
+
+    def _refuse(self, why: Mapping[str, Any]) -> None:
+        self._connection.send({"op": "refused", "error": why})
+
+    def _load(self, header: Mapping[str, Any], _: bytes) -> None:
+        if header.get("protocol") != PROTOCOL or self._loaded is not None:
+            asked = f"protocol {header.get('protocol')}" if self._loaded is None else "a second flow"
+            self._refuse(error("protocol", f"this step host speaks protocol {PROTOCOL}, once; it was asked {asked}."))
+            return
+        try:
+            loaded = _load_flow(header)
+            description = describe(loaded.flow, header["source"])
+        except Refused as refused:
+            self._refuse(refused.error)
+            return
+        self._loaded, self._load_message = loaded, header
+        self._watch_children()
+        gc.collect()
+        gc.freeze()  # children share these pages for good: collecting garbage does not touch them
+        self._connection.send(
+            {
+                "op": "loaded",
+                "protocol": PROTOCOL,
+                "python": ".".join(map(str, sys.version_info[:3])),
+                "description": description,
+                "modules": outside_modules(loaded.places.tree),
+            }
+        )
+
+    def _parameters(self, header: Mapping[str, Any], _: bytes) -> None:
+        assert self._loaded is not None
+        flow = self._loaded.flow
+        user = os.environ.get("USER") or os.environ.get("LOGNAME")
+        writer = ArtifactWriter(None, 0, ArtifactReader(b""))
+        try:
+            values = values_of(parameters_of(flow), header["values"], flow.__name__, user)
+            artifacts = {name: writer.encode(name, value) for name, value in values.items()}
+        except StillrunError as err:
+            self._refuse(error_of(err, self._loaded.places, file=None, line=None))
+            return
+        self._connection.send({"op": "parameters", "artifacts": artifacts}, writer.body)
+
+    def _start(self, header: Mapping[str, Any], body: bytes) -> None:
+        key, spec = header["key"], header["spec"]
+        try:
+            run = self._fresh(spec, body) if header.get("fresh") else self._forked(spec, body)
+            child = spawn(run, self._forget)
+        except OSError as err:
+            why = error("storage", f"no process can be started for the task ({err.strerror}).", step=spec["step"])
+            self._finish(key, {"code": None, "signal": None}, _USAGE, {"ok": False, **_NOTHING, "error": why}, b"")
+            return
+        task = self._tasks[key] = _Task(key, child)
+        for stream in child.pipes:
+            if stream == "result" or self._listening:
+                self._watch(task, stream)
+        self._connection.send({"op": "started", "key": key, "pid": child.pid})
+
+    def _forked(self, spec: Mapping[str, Any], body: bytes) -> Callable[[int], int]:
+        def run(result: int) -> int:
+            assert self._loaded is not None
+            return _report(run_task(self._loaded, spec, body), result)
+
+        return run
+
+    def _fresh(self, spec: Mapping[str, Any], body: bytes) -> Callable[[int], int]:
+        order = tempfile.TemporaryFile(dir=spec["spill"])  # noqa: SIM115  # closed when the function below is dropped
+        for piece in pack({"load": self._load_message, "spec": spec}, body):
+            order.write(piece)
+        order.seek(0)
+
+        def run(result: int) -> int:
+            os.set_inheritable(order.fileno(), True)
+            os.set_inheritable(result, True)
+            command = [sys.executable, *_args_from_interpreter_flags(), "-c", FRESH, os.path.dirname(FACE)]
+            os.execv(sys.executable, [*command, str(order.fileno()), str(result)])  # noqa: S606  # no shell
+
+        return run
+
+    def _stop(self, header: Mapping[str, Any], _: bytes) -> None:
+        task = self._tasks.get(header["key"])
+        if task is not None and task.child.kill_at is None:
+            task.child.kill_at = time.monotonic() + header.get("grace_ms", 5000) / 1000
+            task.child.signal_group(signal.SIGTERM)
+
+    def _exit(self, _: Mapping[str, Any], __: bytes) -> None:
+        raise _Exit
+
+    # -- what the tasks do -------------------------------------------------------------------
+
+    def _watch(self, task: _Task, stream: str) -> None:
+        self._selector.register(task.child.pipes[stream], selectors.EVENT_READ, lambda _: self._on_pipe(task, stream))
+
+    def _on_pipe(self, task: _Task, stream: str) -> None:
+        data = task.child.read(stream)
+        if data:
+            self._take(task, stream, data)
+        elif data is not None:
+            self._selector.unregister(task.child.pipes[stream])
+            task.child.close(stream)
+            self._ended = True  # most likely
+
+    def _take(self, task: _Task, stream: str, data: bytes) -> None:
+        if stream == "result":
+            task.result += data
+        else:
+            self._connection.send({"op": "output", "key": task.key, "stream": stream}, data)
+
+    def _reap(self) -> None:
+        for task in list(self._tasks.values()):
+            ended = task.child.reap()
+            if ended is None:
+                continue
+            del self._tasks[task.key]
+            for stream, descriptor in list(task.child.pipes.items()):
+                if descriptor in self._selector.get_map():
+                    self._selector.unregister(descriptor)
+                for data in task.child.drain(stream):
+                    self._take(task, stream, data)
+                task.child.close(stream)
+            result, body = next(unpack(task.result), (None, b""))
+            self._finish(task.key, *ended, result, body)
+
+    def _finish(self, key: str, ended: Any, usage: Any, result: Any, body: bytes) -> None:
+        self._connection.send({"op": "finished", "key": key, "exit": ended, "result": result, "usage": usage}, body)
+
+    def _enforce_stops(self) -> None:
+        for task in self._tasks.values():
+            if task.child.kill_at is not None and task.child.kill_at <= time.monotonic():
+                task.child.signal_group(signal.SIGKILL)
+                task.child.kill_at = None
+
+    # -- children and signals ----------------------------------------------------------------
+
+    def _watch_children(self) -> None:
+        """Be woken when a child ends; after the import, so that the flow's imports cannot undo it."""
+        self._wake = os.pipe()
+        for descriptor in self._wake:
+            os.set_blocking(descriptor, False)
+        self._child_handler = signal.signal(signal.SIGCHLD, lambda *_: None)
+        signal.set_wakeup_fd(self._wake[1], warn_on_full_buffer=False)
+        self._selector.register(self._wake[0], selectors.EVENT_READ, self._on_wake)
+
+    def _on_wake(self, _: int) -> None:
+        assert self._wake is not None
+        os.read(self._wake[0], 4096)
+        self._ended = True
+
+    def _forget(self) -> None:
+        """In a child: close what belongs to the host, and take signals as a program of its own does."""
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGCHLD, self._child_handler or signal.SIG_DFL)
+        for descriptor in self._wake or ():
+            os.close(descriptor)
+        self._selector.close()
+        self._connection.socket.close()
+        for task in self._tasks.values():
+            for stream in list(task.child.pipes):
+                task.child.close(stream)
+
+
+_USAGE = {"wall_us": 0, "user_us": 0, "system_us": 0, "max_rss_kib": 0}
+_NOTHING: dict[str, Any] = {"artifacts": {}, "next": None, "reads": [], "writes": [], "modules": []}
+
+
+def _load_flow(header: Mapping[str, Any]) -> LoadedFlow:
+    """The flow of a load message. Raises Refused."""
+    try:
+        os.chdir(header["cwd"])
+    except OSError as err:
+        what = f"the working directory {header['cwd']} cannot be entered ({err.strerror})."
+        raise Refused(error("flow", what, cure="Start the run from a folder that exists.")) from err
+    return load(header["file"], header["source"], header.get("class"), header.get("tree"))
+
+
+def _report(outcome: Outcome, result: int) -> int:
+    """Send a task's result to the host, last of all that the task does; its exit code comes back."""
+    leave()
+    with open(result, "wb", buffering=0) as pipe:
+        for piece in pack(outcome.result, outcome.body):
+            view = memoryview(piece)
+            while len(view):
+                view = view[pipe.write(view) or 0 :]
+    return outcome.code
+
+
+def fresh() -> None:
+    """Run one task in this new interpreter: ``FACE_DIR ORDER_FD RESULT_FD`` on the command line."""
+    usable_output()
+    order, result = int(sys.argv[2]), int(sys.argv[3])
+    for descriptor in (order, result):
+        os.set_inheritable(descriptor, False)
+    with open(order, "rb") as file:
+        header, body = next(unpack(bytearray(file.read())))
+    try:
+        outcome = run_task(_load_flow(header["load"]), header["spec"], body)
+    except Refused as refused:
+        why = {**refused.error, "step": header["spec"]["step"]}
+        outcome = Outcome({"ok": False, **_NOTHING, "error": why}, b"", 1)
+    os._exit(_report(outcome, result))

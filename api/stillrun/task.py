@@ -1,0 +1,190 @@
+"""One task: the step run on a flow instance that inherits what came before, and what came of it."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import Any, Mapping
+
+from stillrun.context import Parameters, current
+from stillrun.description import parameters_of
+from stillrun.errors import FlowError, NextError, NotPicklable, StillrunError
+from stillrun.failure import error_of
+from stillrun.files import FileRecorder
+from stillrun.flowfile import LoadedFlow
+from stillrun.graph import steps_of
+from stillrun.inputs import Input, Inputs
+from stillrun.modules import outside_modules
+from stillrun.places import python_prefixes
+from stillrun.reader import ArtifactReader
+from stillrun.source import assigned_names, step_source
+from stillrun.taskstate import TaskState
+from stillrun.writer import ArtifactWriter
+
+__all__ = ["Outcome", "run_task"]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A RESULT of the host protocol, its inline parts, and the exit code of the process."""
+
+    result: dict[str, Any]
+    body: bytes
+    code: int
+
+
+class _Ended(Exception):
+    def __init__(self, error: dict[str, Any], code: int = 1) -> None:
+        super().__init__(error["message"])
+        self.error = error
+        self.code = code
+
+
+def run_task(loaded: LoadedFlow, spec: Mapping[str, Any], body: bytes) -> Outcome:
+    """Run one task in this process, which is its own. Never raises."""
+    outside = (*python_prefixes(), loaded.places.tree + os.sep, spec["spill"] + os.sep)
+    recorder = FileRecorder((*outside, *(each.rstrip(os.sep) + os.sep for each in spec.get("ignore", ()))))
+    artifacts: dict[str, Any] = {}
+    following, failure, code, data = None, None, 0, b""
+    try:
+        flow, state = _prepared(loaded, spec, ArtifactReader(body, recorder.quietly))
+        _run_step(loaded, spec, flow, state, recorder)
+        following = _following(spec, state)
+        artifacts, data = _kept(loaded, spec, flow, state)
+    except _Ended as ended:
+        failure, code = ended.error, ended.code
+    except BaseException as err:
+        failure, code = error_of(err, loaded.places, spec["step"]), 1
+    result = {
+        "ok": failure is None,
+        "artifacts": artifacts,
+        "next": following,
+        "reads": recorder.reads,
+        "writes": recorder.writes,
+        "modules": outside_modules(loaded.places.tree),
+        "error": failure,
+    }
+    return Outcome(result, data, code)
+
+
+def _prepared(loaded: LoadedFlow, spec: Mapping[str, Any], reader: ArtifactReader) -> tuple[Any, TaskState]:
+    """A flow instance that knows what it inherits, in the folder and with the variables of the task."""
+    os.environ.update(spec.get("variables") or {})
+    try:
+        os.chdir(spec["cwd"])
+    except OSError as err:
+        raise FlowError(
+            f"the working directory {spec['cwd']} cannot be entered ({err.strerror}).",
+            cure="Make it again, or start the run from a folder that exists.",
+        ) from err
+    steps = steps_of(loaded.flow)
+    if spec["step"] not in steps:
+        raise FlowError(f"flow {loaded.flow.__name__} has no step {spec['step']!r}.")
+    inherited = {} if spec["join"] or not spec["inputs"] else spec["inputs"][0]["artifacts"]
+    state = TaskState(
+        step=spec["step"],
+        steps=steps,
+        reader=reader,
+        inherited=inherited,
+        parameters=spec["parameters"],
+        foreach=spec["foreach"],
+        joins=spec["join"],
+    )
+    flow: Any = object.__new__(loaded.flow)  # a flow's own __init__ is not run
+    object.__setattr__(flow, "_stillrun", state)
+    names = tuple(name for name in parameters_of(loaded.flow) if name in spec["parameters"])
+    current._bind(_facts(loaded, spec), Parameters(names, flow))
+    return flow, state
+
+
+def _facts(loaded: LoadedFlow, spec: Mapping[str, Any]) -> dict[str, Any]:
+    user = spec.get("user") or os.environ.get("USER") or os.environ.get("LOGNAME")
+    return {
+        "flow_name": loaded.flow.__name__,
+        "run_id": spec["run"],
+        "step_name": spec["step"],
+        "task_id": spec["task"],
+        "retry_count": spec.get("attempt", 0),
+        "origin_run_id": spec.get("origin_run"),
+        "pathspec": f"{spec['flow']}/{spec['run']}/{spec['step']}/{spec['task']}",
+        "username": user,
+        "namespace": f"user:{user}" if user else None,
+    }
+
+
+def _run_step(loaded: LoadedFlow, spec: Mapping[str, Any], flow: Any, state: TaskState, recorder: FileRecorder) -> None:
+    step, arguments = spec["step"], []
+    if spec["join"]:
+        variable = spec.get("joined_variable") or _foreach_variable(loaded, spec)
+        joined = [Input(each, state.reader, spec["parameters"], variable) for each in spec["inputs"]]
+        arguments = [Inputs(joined)]
+    recorder.start()
+    try:
+        getattr(flow, step)(*arguments)
+    except SystemExit as err:
+        code = err.code if isinstance(err.code, int) else int(err.code is not None)
+        found = error_of(err, loaded.places, step)
+        found["message"] = f"step {step!r} ended Python with sys.exit({err.code!r}) before it was done."
+        raise _Ended({**found, "cure": "Let the step return instead."}, code & 0xFF) from err
+    except BaseException as err:
+        raise _Ended(error_of(err, loaded.places, step)) from err
+    finally:
+        recorder.stop()
+
+
+def _foreach_variable(loaded: LoadedFlow, spec: Mapping[str, Any]) -> str | None:
+    """The artifact whose items the joined tasks were for; None for static branches."""
+    from stillrun.graph import graph_of
+
+    if not spec["inputs"] or spec["inputs"][0].get("index") is None:
+        return None
+    nodes = graph_of(loaded.flow).nodes
+    name, inner = spec["inputs"][0]["step"], 0
+    for _ in nodes:  # back from the joined step to the split that it is a branch of, past whole inner splits
+        inner += nodes[name].takes_inputs
+        parent = next((node for node in nodes.values() if name in node.next), None)
+        if parent is None:
+            return None
+        if parent.foreach is not None or len(parent.next) > 1:
+            if inner == 0:
+                return parent.foreach
+            inner -= 1
+        name = parent.name
+    return None
+
+
+def _following(spec: Mapping[str, Any], state: TaskState) -> dict[str, Any] | None:
+    if state.next is None and spec["step"] != "end":
+        raise NextError(
+            f"step {spec['step']!r} ended without calling self.next().",
+            cure="Look for a return before its last line.",
+        )
+    return state.next
+
+
+def _kept(loaded: LoadedFlow, spec: Mapping[str, Any], flow: Any, state: TaskState) -> tuple[dict[str, Any], bytes]:
+    """The artifacts of the task as OUTs, and their inline parts."""
+    own = {name: value for name, value in vars(flow).items() if name[:1] != "_"}
+    kept: dict[str, Any] = {name: {"same": ref["artifact"]} for name, ref in state.inherited.items() if name not in own}
+    writer = ArtifactWriter(spec["spill"], spec["inline_max"], state.reader)
+    try:
+        for name in list(own):
+            kept[name] = writer.encode(name, own.pop(name), state.loaded.get(name))
+    except StillrunError as err:
+        writer.discard()
+        file, line = _assignment(loaded, spec["step"], getattr(err, "artifact", ""))
+        place = {"file": file, "line": line} if isinstance(err, NotPicklable) else {}
+        raise _Ended(error_of(err, loaded.places, spec["step"], **place)) from err
+    except BaseException:
+        writer.discard()
+        raise
+    return kept, writer.body
+
+
+def _assignment(loaded: LoadedFlow, step: str, artifact: str) -> tuple[str, int]:
+    """Where the step sets an artifact; its first line when it is set elsewhere."""
+    source = step_source(loaded.flow, step, getattr(loaded.flow, step))
+    lines: dict[str, int] = {}
+    if source.node is not None and source.node.args.args:
+        lines = assigned_names(source.node, source.node.args.args[0].arg)
+    return loaded.places.shown(source.file), lines.get(artifact, source.line)

@@ -1,0 +1,240 @@
+"""The code of a flow, captured as it is now: in a git work tree or in a plain folder. Rules: docs/spec/code.md."""
+
+from __future__ import annotations
+
+import os
+import stat
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from stillrun_snapshot._folder import list_folder
+from stillrun_snapshot._git import GitState, git_diff, git_remotes, git_state, work_tree_of
+from stillrun_snapshot.digest import Digest
+from stillrun_snapshot.errors import CaptureError
+from stillrun_snapshot.selection import IGNORE_FILE, CaptureLimits, IgnoreRules, LeftOut, is_secret
+from stillrun_snapshot.statcache import StatCache
+from stillrun_snapshot.store import LOOSE_MIN, Store
+from stillrun_snapshot.tree import Entry, FileEntry, LinkEntry, link_stays_inside, put_tree
+
+__all__ = ["CaptureLimits", "Captured", "LeftOut", "capture_code", "capture_tree"]
+
+_SCHEMA = "stillrun/code/1"
+
+
+@dataclass(frozen=True)
+class Captured:
+    """The code of a flow in the store."""
+
+    code: Digest  # record stillrun/code/1
+    tree: Digest
+    root: Path  # top of the work tree, or the flow's folder
+    left_out: tuple[LeftOut, ...]
+    files: int
+    bytes: int
+    notes: tuple[str, ...] = ()  # what a person should be told
+
+
+def capture_code(store: Store, flow_file: Path, *, limits: CaptureLimits | None = None) -> Captured:
+    """Keep the code that the flow belongs to and return where; unchanged files are not read again.
+
+    Raises CaptureError when the flow cannot be read, or when there is more code than ``limits`` allow.
+    """
+    limits = limits or CaptureLimits()
+    flow = Path(flow_file).resolve()
+    if not flow.is_file():
+        raise CaptureError(f"the flow {flow_file} cannot be captured: there is no such file. Check its path.")
+    top = work_tree_of(flow.parent)
+    state = None if top is None else git_state(top)
+    root = flow.parent if top is None or state is None else top
+    cache = StatCache.load(store.root / "cache" / "stat", root)
+    job = _Capture(store, root, cache, limits)
+    notes = (
+        []
+        if top is None or state is not None
+        else [f"{top} is not read as a git work tree: git is missing or refuses it."]
+    )
+    paths = job.paths_in_git(state) if state is not None else job.paths_in_folder()
+    own = flow.relative_to(root).as_posix()
+    if own not in paths:
+        paths.append(own)
+        notes.append(f"{own} is taken although the rules for this folder leave it out.")
+    job.take(paths, own, total=limits.total if state is None else limits.git_total)
+    tree = job.put()
+    record = {
+        "schema": _SCHEMA,
+        "tree": tree,
+        "flow_file": own,
+        "origin": "folder" if state is None else "git",
+        "git": None if state is None else job.git_record(state),
+        "left_out": [{"path": item.path, "size": item.size, "reason": item.reason} for item in job.sorted_left_out()],
+    }
+    code = store.put_record(record)
+    cache.save()
+    return Captured(code, tree, root, tuple(job.sorted_left_out()), len(job.entries), job.total, tuple(notes))
+
+
+def capture_tree(store: Store, root: Path, files: Iterable[str | os.PathLike[str]]) -> Digest:
+    """Keep the named files below ``root`` (relative paths) as a tree and return it.
+
+    No rules apply but these: special files and links that lead out are refused with CaptureError.
+    """
+    cache = StatCache(root / "unused", "")
+    job = _Capture(store, root, cache, CaptureLimits(source_file=1 << 62, data_file=1 << 62))
+    job.take([Path(file).as_posix() for file in files], None, total=1 << 62, secrets=True)
+    if job.left_out:
+        item = job.left_out[0]
+        raise CaptureError(f"{root / item.path} cannot be part of a tree: {item.reason}.")
+    return job.put()
+
+
+@dataclass
+class _Capture:
+    """One capture on its way: paths are chosen, then taken, then put."""
+
+    store: Store
+    root: Path
+    cache: StatCache
+    limits: CaptureLimits
+    entries: dict[str, Entry] = field(default_factory=dict)
+    left_out: list[LeftOut] = field(default_factory=list)
+    statuses: dict[str, os.stat_result] = field(default_factory=dict)
+    total: int = 0
+
+    # -- choosing ------------------------------------------------------------------------------------------------
+
+    def paths_in_git(self, state: GitState) -> list[str]:
+        """Return what git tracks or would track, but not what the ignore file names."""
+        self.left_out += [LeftOut(path, 0, reason) for path, reason in state.apart]
+        rules = IgnoreRules.of(self.root)
+        inside = self._store_prefix()
+        return [
+            path
+            for path in state.paths
+            if not (rules and rules.drop_file(path)) and not (inside and path.startswith(inside))
+        ]
+
+    def paths_in_folder(self) -> list[str]:
+        """Return the files of the folder, by its rules."""
+        listing = list_folder(self.root, IgnoreRules.of(self.root), self.limits)
+        self.left_out += listing.left_out
+        return listing.paths
+
+    def _store_prefix(self) -> str | None:
+        if self.root not in self.store.root.parents:
+            return None
+        return self.store.root.relative_to(self.root).as_posix() + "/"
+
+    # -- taking --------------------------------------------------------------------------------------------------
+
+    def take(self, paths: Iterable[str], own: str | None, *, total: int, secrets: bool = False) -> None:
+        """Make entries of the paths; ``own`` is the flow, which must not be missing."""
+        base = f"{self.root}/"
+        regular: list[tuple[str, os.stat_result]] = []
+        for path in paths:
+            try:
+                status = os.lstat(base + path)
+            except (FileNotFoundError, NotADirectoryError):
+                continue  # tracked, but not in the work tree now
+            reason = None if path == own else self._reason(path, status, secrets)
+            if reason is not None:
+                self.left_out.append(LeftOut(_told(path), status.st_size, reason))
+            elif stat.S_ISLNK(status.st_mode):
+                self._take_link(path, status)
+            elif stat.S_ISREG(status.st_mode):
+                regular.append((path, status))
+                self.total += status.st_size
+        self._check_size(own, regular, total)
+        self._take_files(base, regular, own)
+
+    def _reason(self, path: str, status: os.stat_result, secrets: bool) -> str | None:
+        if not secrets and is_secret(path):
+            return "secret"
+        if _told(path) != path:
+            return "its name is not UTF-8"
+        if stat.S_ISREG(status.st_mode):
+            limit = self.limits.for_file(path)
+            return f"larger than {limit:,} bytes" if status.st_size > limit else None
+        if stat.S_ISLNK(status.st_mode) or stat.S_ISDIR(status.st_mode):
+            return None
+        return "neither a file nor a link"
+
+    def _check_size(self, own: str | None, regular: list[tuple[str, os.stat_result]], limit: int) -> None:
+        if self.total <= limit:
+            return
+        largest = sorted(regular, key=lambda item: -item[1].st_size)[:3]
+        named = ", ".join(f"{path} ({status.st_size:,})" for path, status in largest)
+        raise CaptureError(
+            f"the code of {own} below {self.root} is {self.total:,} bytes, more than the {limit:,} allowed; "
+            f"the largest files: {named}. Name what is not code in {IGNORE_FILE}, or move the flow to a folder of its own."
+        )
+
+    def _take_link(self, path: str, status: os.stat_result) -> None:
+        target = os.readlink(f"{self.root}/{path}")  # noqa: PTH115  # text, not a path: it is kept as it stands
+        if _told(target) == target and link_stays_inside(path, target):
+            self.entries[path] = LinkEntry(target)
+        else:
+            self.left_out.append(LeftOut(path, status.st_size, "a link that leads out of the folder"))
+
+    def _take_files(self, base: str, regular: list[tuple[str, os.stat_result]], own: str | None) -> None:
+        known = {path: digest for path, status in regular if (digest := self.cache.digest(path, status))}
+        absent = self.store.absent(known.values())
+        for path, status in regular:
+            digest = known.get(path)
+            size = status.st_size
+            if digest is None or digest in absent:
+                try:
+                    digest, size = self._read(base, path, status)
+                except OSError as error:
+                    if path == own:
+                        raise CaptureError(
+                            f"the flow {path} cannot be read: {error}. Check its permissions."
+                        ) from error
+                    self.left_out.append(LeftOut(path, size, "unreadable"))
+                    self.total -= status.st_size
+                    continue
+            self.entries[path] = FileEntry(digest, size, bool(status.st_mode & stat.S_IXUSR))
+
+    def _read(self, base: str, path: str, status: os.stat_result) -> tuple[Digest, int]:
+        now = time.time_ns()
+        descriptor = os.open(base + path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+        with open(descriptor, "rb", buffering=0) as stream:
+            if status.st_size < LOOSE_MIN:
+                data = stream.read(LOOSE_MIN)
+                digest, size = self.store.put(data, compress=True), len(data)
+            else:
+                size = status.st_size
+                digest = self.store.put_file(Path(f"{base}{path}"), limit=2 * size)
+                size = self.store.size(digest)
+        self.cache.add(path, status, digest, now)
+        return digest, size
+
+    # -- putting -------------------------------------------------------------------------------------------------
+
+    def put(self) -> Digest:
+        """Keep the tree of all that was taken."""
+        return put_tree(self.store, self.entries)
+
+    def sorted_left_out(self) -> list[LeftOut]:
+        """Return what was left out, by path."""
+        return sorted(self.left_out, key=lambda item: (item.path, item.reason))
+
+    def git_record(self, state: GitState) -> dict[str, object]:
+        """Return what a code record says about git."""
+        kept = self.entries.keys()
+        without = {path for path in state.changed if is_secret(path)}
+        without |= {path for path in state.changed if path not in kept and os.path.lexists(self.root / path)}
+        diff = git_diff(self.root, state, without)
+        return {
+            "commit": state.commit,
+            "branch": state.branch,
+            "dirty": state.dirty,
+            "diff": None if not diff else self.store.put(diff, compress=True),
+            "remotes": git_remotes(self.root, self.cache),
+        }
+
+
+def _told(path: str) -> str:
+    """Return a path as text that can be recorded, whatever bytes its name has."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")

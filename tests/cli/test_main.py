@@ -1,0 +1,87 @@
+"""The command line itself: help, completion, usage errors, what is imported when."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from stillrun_cli.console import clean, duration, size
+from stillrun_cli.run import flow_parameters
+from tests.conftest import Commands
+
+COMMANDS = ("run", "replay", "list", "show", "logs", "artifact", "code", "env", "verify", "store", "completion")
+
+
+def test_help_names_every_command(stillrun: Commands) -> None:
+    shown = stillrun("--help")
+    assert shown.code == 0
+    for name in COMMANDS:
+        assert f"  {name} " in shown.out
+    assert "flow " not in shown.out.split("Commands:")[1].splitlines()
+
+
+def test_help_imports_neither_the_engine_nor_rich() -> None:
+    code = (
+        "import sys; sys.argv = ['stillrun', '--help']\n"
+        "import stillrun_cli.main as main\n"
+        "try: main.main()\n"
+        "except SystemExit: pass\n"
+        "heavy = [m for m in sys.modules if m.split('.')[0] in ('stillrun_engine', 'stillrun_envs', 'rich', 'git', 'rattler')]\n"
+        "sys.exit(1 if heavy else 0)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], stdout=subprocess.DEVNULL, check=False).returncode == 0
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_help(stillrun: Commands, name: str) -> None:
+    shown = stillrun(name, "--help")
+    assert shown.code == 0
+    assert shown.out.startswith("Usage: stillrun")
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_is_a_script_for_the_shell(stillrun: Commands, shell: str) -> None:
+    script = stillrun("completion", shell)
+    assert script.code == 0
+    assert "_STILLRUN_COMPLETE" in script.out
+
+
+def test_an_unknown_command_or_option_is_a_usage_error_with_the_nearest_name(stillrun: Commands) -> None:
+    done = stillrun("replya", "X/1")
+    assert done.code == 2
+    assert "replay" in done.err
+    assert stillrun("list", "--jsno").code == 2
+
+
+def test_a_reader_that_leaves_early_is_no_error(stillrun: Commands) -> None:
+    process = stillrun.start("--help")
+    assert process.stdout is not None
+    process.stdout.close()
+    assert process.wait(timeout=30) == 0
+    assert process.stderr is not None
+    assert "Traceback" not in process.stderr.read()
+
+
+@pytest.mark.parametrize(
+    ("words", "found"),
+    [
+        ((), {}),
+        (("--a", "1", "--b=2"), {"a": "1", "b": "2"}),
+        (("--a", "-1"), {"a": "-1"}),
+        (("--a=",), {"a": ""}),
+        (("--a", "--b"), {"a": "--b"}),
+    ],
+)
+def test_parameters_are_pairs(words: tuple[str, ...], found: dict[str, str]) -> None:
+    assert flow_parameters(words) == found
+
+
+def test_numbers_are_told_as_people_say_them() -> None:
+    assert [size(n) for n in (0, 999, 1000, 1_500_000, 2_000_000_000)] == ["0 B", "999 B", "1.0 kB", "1.5 MB", "2.0 GB"]
+    assert [duration(n) for n in (1000, 1_500_000, 125_000_000)] == ["1 ms", "1.5 s", "2 min 5 s"]
+
+
+def test_names_cannot_drive_the_terminal() -> None:
+    assert "\x1b" not in clean("\x1b[31mred\x07")

@@ -12,7 +12,15 @@ from typing import Any
 
 import pytest
 
-_SETTINGS = ("STILLRUN_", "METAFLOW_", "VIRTUAL_ENV", "CONDA_PREFIX", "PYTHONPATH", "PYTHONHASHSEED")
+_SETTINGS = (
+    "STILLRUN_",
+    "METAFLOW_",
+    "VIRTUAL_ENV",
+    "CONDA_PREFIX",
+    "PYTHONPATH",
+    "PYTHONHASHSEED",
+    "PYTHONDONTWRITEBYTECODE",
+)
 
 
 @dataclass

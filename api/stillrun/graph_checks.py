@@ -203,8 +203,7 @@ class _Balance:
         self._check_own(node)
         if not node.takes_inputs:
             if len(parents) > 1:
-                what = f"step {node.name!r} is reached from {listed(parents)} but takes no inputs"
-                self._tell("join_without_inputs", node.name, what, f"Write 'def {node.name}(self, inputs)'.")
+                self._tell_meeting(node, parents)
                 return arriving[0][:-1]
             return arriving[0] if arriving else ()
         if any(not stack for stack in arriving) or not arriving:
@@ -213,6 +212,13 @@ class _Balance:
             return ()
         self._check_join(node, parents, arriving)
         return arriving[0][:-1]
+
+    def _tell_meeting(self, node: Node, parents: list[str]) -> None:
+        what = f"step {node.name!r} is reached from {listed(parents)} but takes no inputs"
+        if node.name == END:
+            self._tell("never_joined", END, what, _JOIN_CURE)
+        else:
+            self._tell("join_without_inputs", node.name, what, f"Write 'def {node.name}(self, inputs)'.")
 
     def _check_own(self, node: Node) -> None:
         if node.takes_inputs and (len(node.next) > 1 or node.foreach is not None):

@@ -39,14 +39,14 @@ class TaskState:
         self.reader = reader
         self.inherited = {name: ref for name, ref in inherited.items() if name not in parameters}
         self.loaded: dict[str, Any] = {}
-        variables = {frame["variable"] for frame in foreach}
-        self._foreach_refs = {name: inherited.get(name, parameters.get(name)) for name in variables}
         self.foreach = foreach
         self.joins = joins
         self.next: dict[str, Any] | None = None
         self._parameters = parameters
         self._parameter_values: dict[str, Any] = {}
-        self._items: dict[str, Any] = {}
+        # where the items of each foreach are; the engine may say, or else what is inherited under that name now
+        self._item_refs = [frame.get("items") or self._ref_of(frame["variable"]) for frame in foreach]
+        self._items: dict[str, Any] = {}  # digest of an artifact -> its value
 
     # -- artifacts -------------------------------------------------------------------------
 
@@ -65,8 +65,8 @@ class TaskState:
             raise self._missing(flow, name)
         value = self.reader.load(ref, name)
         self.loaded[name] = ref
-        if any(frame["variable"] == name for frame in self.foreach):
-            self._items[name] = value  # the items stay those of the foreach when the step assigns a new value
+        if any(held is not None and held["artifact"] == ref["artifact"] for held in self._item_refs):
+            self._items[ref["artifact"]] = value  # they stay the items when the step assigns a new value
         object.__setattr__(flow, name, value)
         return value
 
@@ -89,17 +89,20 @@ class TaskState:
 
     def item(self, flow: FlowSpec, depth: int) -> Any:
         """The item of the foreach at that depth of the stack."""
-        frame = self.foreach[depth]
+        frame, ref = self.foreach[depth], self._item_refs[depth]
         variable = frame["variable"]
-        if variable not in self._items:
-            ref = self._foreach_refs.get(variable)
-            if ref is None:
-                raise self._missing(flow, variable)
-            if variable in vars(flow) or variable not in self.inherited:
-                self._items[variable] = self.reader.load(ref, variable)
-            else:
+        if ref is None:
+            raise self._missing(flow, variable)
+        if ref["artifact"] not in self._items:
+            inherited = self.inherited.get(variable)
+            if inherited is not None and inherited["artifact"] == ref["artifact"] and variable not in vars(flow):
                 self.read(flow, variable)
-        return self._items[variable][frame["index"]]
+            else:
+                self._items[ref["artifact"]] = self.reader.load(ref, variable)
+        return self._items[ref["artifact"]][frame["index"]]
+
+    def _ref_of(self, name: str) -> Any:
+        return self.inherited.get(name) or self._parameters.get(name)
 
     # -- next ------------------------------------------------------------------------------
 

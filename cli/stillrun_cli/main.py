@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import os
 import sys
 from typing import Any
 
@@ -91,9 +90,6 @@ def _guarded(arguments: list[str]) -> int:
     except click.ClickException as err:
         err.show()
         return 2
-    except BrokenPipeError:  # the reader of our output has left
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
     except Exception as err:
         return _told(err, as_json="--json" in arguments)
     return result if isinstance(result, int) else 0

@@ -12,7 +12,15 @@ from stillrun_snapshot.digest import Digest
 from stillrun_snapshot.errors import StoreError
 from stillrun_snapshot.store import Store
 
-__all__ = ["Interpreter", "Lock", "NotKept", "PinnedPackage", "interpreter_from_record", "read_lock"]
+__all__ = [
+    "Interpreter",
+    "Lock",
+    "NotKept",
+    "PinnedPackage",
+    "interpreter_from_record",
+    "package_from_record",
+    "read_lock",
+]
 
 SCHEMA = "stillrun/lock/1"
 Manager = Literal["conda", "pypi"]
@@ -164,7 +172,7 @@ class Lock:
         try:
             return cls(
                 python=interpreter_from_record(_mapping(record["python"])),
-                packages=tuple(_package(_mapping(item)) for item in _list(record["packages"])),
+                packages=tuple(package_from_record(_mapping(item)) for item in _list(record["packages"])),
                 virtual_packages=_texts(record["virtual_packages"]),
                 policies={key: _bool(value) for key, value in _mapping(record["policies"]).items()},
                 not_kept=tuple(
@@ -204,7 +212,8 @@ def interpreter_from_record(record: Mapping[str, object]) -> Interpreter:
     )
 
 
-def _package(record: Mapping[str, object]) -> PinnedPackage:
+def package_from_record(record: Mapping[str, object]) -> PinnedPackage:
+    """The package that stands in a record."""
     manager, origin = record["manager"], record["origin"]
     if manager not in ("conda", "pypi") or origin not in ("fetched", "installed"):
         raise LockError(f"this lock has a package of {manager!r}, {origin!r}; a newer Stillrun may read it.")

@@ -96,9 +96,9 @@ class Catalog:
         known = {row[0]: (row[1], row[2]) for row in connection.execute("SELECT name, scanned, sealed FROM packs")}
         grown = [name for name, sealed in present.items() if name != own and (name not in known or not known[name][1])]
         gone = known.keys() - present.keys()
-        quiet = settled and all(sealed for sealed in present.values())
         scans = [(name, *self._scan(name, known.get(name, (0, 0))[0])) for name in grown]
-        scans = [scan for scan in scans if scan[1] or scan[3] > known.get(scan[0], (0, 0))[0]]
+        quiet = settled and all(present.values()) and all(sealed for _, sealed, _, _ in scans)
+        scans = [scan for scan in scans if scan[1] or scan[2] or scan[3] > known.get(scan[0], (0, 0))[0]]
         if not (scans or gone or quiet):
             return
         with transaction(connection):
@@ -116,6 +116,8 @@ class Catalog:
                 scan = scan_pack(pack_path(self._root, name, sealed=sealed), start)
             except FileNotFoundError:
                 continue
+            if sealed and not scan.whole:  # to be looked at again: it may have been restored from a copy by then
+                return False, scan.entries, 0
             return sealed, scan.entries, scan.end
         return False, [], start
 

@@ -46,6 +46,12 @@ class PackScan:
     entries: list[PackEntry]
     end: int  # offset behind the last whole entry; a later scan goes on there
     damaged: list[tuple[int, int]]
+    size: int  # of the file
+
+    @property
+    def whole(self) -> bool:
+        """Whether every byte belongs to a readable entry."""
+        return not self.damaged and self.end == self.size
 
 
 def pack_path(root: Path, name: str, *, sealed: bool) -> Path:
@@ -80,7 +86,7 @@ def scan_pack(path: Path, start: int = 0) -> PackScan:
     with open(path, "rb") as stream:
         size = os.fstat(stream.fileno()).st_size
         if size <= start:
-            return PackScan([], start, [])
+            return PackScan([], start, [], size)
         with mmap.mmap(stream.fileno(), size, access=mmap.ACCESS_READ) as view:
             return _scan(view, start)
 
@@ -104,7 +110,7 @@ def _scan(view: mmap.mmap, start: int) -> PackScan:
             continue
         entries.append(entry)
         position = entry.offset + entry.stored
-    return PackScan(entries, position, damaged)
+    return PackScan(entries, position, damaged, len(view))
 
 
 def _next_header(view: mmap.mmap, position: int) -> int | None:

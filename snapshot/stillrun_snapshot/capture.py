@@ -200,13 +200,12 @@ class _Capture:
         now = time.time_ns()
         descriptor = os.open(base + path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
         with open(descriptor, "rb", buffering=0) as stream:
-            if status.st_size < LOOSE_MIN:
-                data = stream.read(LOOSE_MIN)
-                digest, size = self.store.put(data, compress=True), len(data)
-            else:
-                size = status.st_size
-                digest = self.store.put_file(Path(f"{base}{path}"), limit=2 * size)
-                size = self.store.size(digest)
+            data = stream.read(LOOSE_MIN) if status.st_size < LOOSE_MIN else b""
+        if data or not status.st_size:
+            digest = self.store.put(data, compress=True)
+        else:
+            digest = self.store.put_file(Path(f"{base}{path}"), limit=self.limits.for_file(path))
+        size = self.store.size(digest)
         self.cache.add(path, status, digest, now)
         return digest, size
 

@@ -160,17 +160,20 @@ class Store:
 
         limit: most bytes to take. Raises StoreError when there are more, or when the digest is not ``expect``.
         """
-        size = path.stat().st_size
+        status = path.stat()
+        size = status.st_size
+        if not stat.S_ISREG(status.st_mode):  # a device may never end
+            raise StoreError(f"{path} cannot be kept: it is not a regular file.")
         if limit is not None and size > limit:
             raise StoreError(
                 f"{path} is {size:,} bytes, more than the {limit:,} allowed for it; nothing was kept of it."
             )
         if size < LOOSE_MIN:
-            data = path.read_bytes()
-            if limit is not None and len(data) > limit:
-                raise StoreError(f"{path} is longer than the {limit:,} bytes allowed for it; nothing was kept of it.")
-            _require_digest(path, digest_of(data), len(data), expect)
-            return self.put(data)
+            with open(path, "rb", buffering=0) as stream:
+                data = stream.read(LOOSE_MIN)
+            if len(data) <= size:  # else it is growing, and goes the way of large ones
+                _require_digest(path, digest_of(data), len(data), expect)
+                return self.put(data)
         if expect is not None and self._hit(expect, size):
             _require_digest(path, *digest_of_file(path), expect)
             return expect

@@ -10,10 +10,13 @@ import traceback
 from dataclasses import dataclass
 from typing import Any
 
+from stillrun.description import parameters_of
 from stillrun.failure import error, error_of
 from stillrun.flow import FlowSpec, run_as_library
+from stillrun.graph import steps_of
+from stillrun.modules import ModuleList
 from stillrun.nearest import did_you_mean, listed
-from stillrun.places import Places, places_of
+from stillrun.places import Places, places_of, python_prefixes
 
 __all__ = ["LoadedFlow", "Refused", "load"]
 
@@ -28,10 +31,14 @@ class Refused(Exception):
 
 @dataclass(frozen=True)
 class LoadedFlow:
-    """A flow class, and where it came from."""
+    """A flow class, where it came from, and what is worked out once for all of its tasks."""
 
     flow: type
     places: Places
+    steps: dict[str, Any]  # name -> function
+    parameters: tuple[str, ...]
+    modules: ModuleList
+    not_recorded: tuple[str, ...]  # folders whose files are not the step's inputs
 
 
 def load(file: str, source: str, class_name: str | None, tree: str | None = None) -> LoadedFlow:
@@ -42,11 +49,15 @@ def load(file: str, source: str, class_name: str | None, tree: str | None = None
     """
     places = places_of(file, source, tree)
     module = _imported(places)
-    return LoadedFlow(_flow_in(module, class_name, places), places)
+    flow = _flow_in(module, class_name, places)
+    not_recorded = (*python_prefixes(), places.tree + os.sep)
+    names = tuple(parameters_of(flow))
+    return LoadedFlow(flow, places, steps_of(flow), names, ModuleList(places.tree), not_recorded)
 
 
 def _imported(places: Places) -> Any:
-    name = os.path.splitext(os.path.basename(places.file))[0]
+    # a dot would make pickle look for a package; all else that a file can be called is a module's name as well
+    name = os.path.splitext(os.path.basename(places.file))[0].replace(".", "_")
     if name in sys.modules:
         raise Refused(
             error(

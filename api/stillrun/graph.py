@@ -9,7 +9,7 @@ from typing import Any, Callable, Sequence
 
 from stillrun.decorators import ASKED, STEP
 from stillrun.nearest import did_you_mean
-from stillrun.source import StepSource, step_source
+from stillrun.source import StepSource, class_source, step_source
 
 __all__ = ["Graph", "Node", "Problem", "graph_of", "steps_of"]
 
@@ -111,12 +111,11 @@ Teller = Callable[[str, int, str, str], None]
 
 
 def _teller(graph: Graph, node: Node) -> Teller:
-    flow_file = graph.flow.__module__
-    place = os.path.basename(node.source.file)
+    place, _ = class_source(graph.flow)
 
     def tell(code: str, line: int, what: str, cure: str) -> None:
-        elsewhere = os.path.splitext(place)[0] != flow_file
-        where = f" (in {place})" if elsewhere else ""
+        file = node.source.file
+        where = "" if file == place else f" (in {os.path.basename(file)})"
         graph.problems.append(Problem(code, line, node.name, what + where + ".", cure))
 
     return tell

@@ -26,7 +26,6 @@ from stillrun.errors import StillrunError
 from stillrun.failure import error, error_of
 from stillrun.flowfile import LoadedFlow, Refused, load
 from stillrun.frames import Connection, pack, unpack
-from stillrun.modules import outside_modules
 from stillrun.parameters import values_of
 from stillrun.places import FACE
 from stillrun.reader import ArtifactReader
@@ -200,7 +199,7 @@ class Host:
                 "protocol": PROTOCOL,
                 "python": ".".join(map(str, sys.version_info[:3])),
                 "description": description,
-                "modules": outside_modules(loaded.places.tree),
+                "modules": loaded.modules.names(),
             }
         )
 

@@ -8,20 +8,39 @@ from typing import Any
 
 from stillrun.places import FACE, is_standard_library
 
-__all__ = ["outside_modules"]
+__all__ = ["ModuleList"]
+
+_NOT_IMPORTED = ("__main__", "_distutils_hack")  # the latter is put there by setuptools when Python starts
 
 
-def outside_modules(tree: str) -> list[str]:
-    """Sorted names of the top-level modules that were imported from elsewhere. tree: the captured tree."""
-    ours = (tree + os.sep, FACE + os.sep)
-    found = []
-    for name, module in list(sys.modules.items()):
-        if "." in name or name == "__main__":
-            continue
-        origin = _origin(module)
-        if origin is not None and not origin.startswith(ours) and not is_standard_library(origin):
-            found.append(name)
-    return sorted(found)
+class ModuleList:
+    """The outside modules of a process, and later of those that are forked from it.
+
+    Looking at every module again in each fork would copy the pages that all of them stand on.
+    tree: the captured tree.
+    """
+
+    def __init__(self, tree: str) -> None:
+        self._ours = (tree + os.sep, FACE + os.sep)
+        self._seen: set[str] = set()
+        self._outside: list[str] = []
+        self.names()
+
+    def names(self) -> list[str]:
+        """Sorted names of the top-level modules that were imported from elsewhere."""
+        if len(sys.modules) == len(self._seen):
+            return self._outside
+        new = [name for name in list(sys.modules) if name not in self._seen]
+        found = [name for name in new if self._is_outside(name)]
+        self._seen.update(new)
+        self._outside = sorted({*self._outside, *found})
+        return self._outside
+
+    def _is_outside(self, name: str) -> bool:
+        if "." in name or name in _NOT_IMPORTED:
+            return False
+        origin = _origin(sys.modules.get(name))
+        return origin is not None and not origin.startswith(self._ours) and not is_standard_library(origin)
 
 
 def _origin(module: Any) -> str | None:

@@ -7,15 +7,12 @@ from dataclasses import dataclass
 from typing import Any, Mapping
 
 from stillrun.context import Parameters, current
-from stillrun.description import parameters_of
 from stillrun.errors import FlowError, NextError, NotPicklable, StillrunError
 from stillrun.failure import error_of
 from stillrun.files import FileRecorder
 from stillrun.flowfile import LoadedFlow
-from stillrun.graph import steps_of
+from stillrun.graph import graph_of
 from stillrun.inputs import Input, Inputs
-from stillrun.modules import outside_modules
-from stillrun.places import python_prefixes
 from stillrun.reader import ArtifactReader
 from stillrun.source import assigned_names, step_source
 from stillrun.taskstate import TaskState
@@ -42,8 +39,8 @@ class _Ended(Exception):
 
 def run_task(loaded: LoadedFlow, spec: Mapping[str, Any], body: bytes) -> Outcome:
     """Run one task in this process, which is its own. Never raises."""
-    outside = (*python_prefixes(), loaded.places.tree + os.sep, spec["spill"] + os.sep)
-    recorder = FileRecorder((*outside, *(each.rstrip(os.sep) + os.sep for each in spec.get("ignore", ()))))
+    ignored = (each.rstrip(os.sep) + os.sep for each in (spec["spill"], *spec.get("ignore", ())))
+    recorder = FileRecorder((*loaded.not_recorded, *ignored))
     artifacts: dict[str, Any] = {}
     following, failure, code, data = None, None, 0, b""
     try:
@@ -61,7 +58,7 @@ def run_task(loaded: LoadedFlow, spec: Mapping[str, Any], body: bytes) -> Outcom
         "next": following,
         "reads": recorder.reads,
         "writes": recorder.writes,
-        "modules": outside_modules(loaded.places.tree),
+        "modules": loaded.modules.names(),
         "error": failure,
     }
     return Outcome(result, data, code)
@@ -77,13 +74,12 @@ def _prepared(loaded: LoadedFlow, spec: Mapping[str, Any], reader: ArtifactReade
             f"the working directory {spec['cwd']} cannot be entered ({err.strerror}).",
             cure="Make it again, or start the run from a folder that exists.",
         ) from err
-    steps = steps_of(loaded.flow)
-    if spec["step"] not in steps:
+    if spec["step"] not in loaded.steps:
         raise FlowError(f"flow {loaded.flow.__name__} has no step {spec['step']!r}.")
     inherited = {} if spec["join"] or not spec["inputs"] else spec["inputs"][0]["artifacts"]
     state = TaskState(
         step=spec["step"],
-        steps=steps,
+        steps=loaded.steps,
         reader=reader,
         inherited=inherited,
         parameters=spec["parameters"],
@@ -92,7 +88,7 @@ def _prepared(loaded: LoadedFlow, spec: Mapping[str, Any], reader: ArtifactReade
     )
     flow: Any = object.__new__(loaded.flow)  # a flow's own __init__ is not run
     object.__setattr__(flow, "_stillrun", state)
-    names = tuple(name for name in parameters_of(loaded.flow) if name in spec["parameters"])
+    names = tuple(name for name in loaded.parameters if name in spec["parameters"])
     current._bind(_facts(loaded, spec), Parameters(names, flow))
     return flow, state
 
@@ -134,8 +130,6 @@ def _run_step(loaded: LoadedFlow, spec: Mapping[str, Any], flow: Any, state: Tas
 
 def _foreach_variable(loaded: LoadedFlow, spec: Mapping[str, Any]) -> str | None:
     """The artifact whose items the joined tasks were for; None for static branches."""
-    from stillrun.graph import graph_of
-
     if not spec["inputs"] or spec["inputs"][0].get("index") is None:
         return None
     nodes = graph_of(loaded.flow).nodes

@@ -9,7 +9,7 @@ from stillrun_cli.settings import open_store
 from stillrun_engine.archive import open_run
 from stillrun_engine.errors import NotFound
 from stillrun_engine.pathspec import parse_pathspec
-from stillrun_snapshot.digest import Digest
+from stillrun_envs.lock import read_lock
 
 __all__ = ["env_group"]
 
@@ -30,29 +30,16 @@ def show(ctx: click.Context, pathspec: str, as_json: bool) -> None:
     lock = run.lock_of(str(run.spec.step))
     if lock is None:
         raise NotFound(f"the environment of {run.spec} was recorded but not kept: the run ended before that.")
-    record = store.get_record(Digest(lock), "lock")
+    found = read_lock(store, lock)
     if as_json:
-        print_json(
-            {
-                "run": run.pathspec,
-                "step": run.spec.step,
-                "lock": lock,
-                **{k: v for k, v in record.items() if k != "schema"},
-            }
-        )
+        facts = {name: value for name, value in found.to_record().items() if name != "schema"}
+        print_json({"run": run.pathspec, "step": run.spec.step, "lock": lock, **facts})
         return
-    python = record.get("python") or {}
-    click.echo(f"lock {lock}")
-    click.echo(
-        clean(
-            f"platform {record['platform']}"
-            + (f", Python {python['version']} ({short(python.get('digest'))})" if python else "")
-        )
-    )
-    rows = [
-        (p["name"], p["version"], p["manager"], size(p["size"]), short(p["digest"]), p["file"])
-        for p in record["packages"]
-    ]
-    print_table(("PACKAGE", "VERSION", "FROM", "SIZE", "DIGEST", "FILE"), rows)
-    for item in record.get("not_kept", ()):
-        click.echo(clean(f"not kept: {item['name']}: {item['reason']}"))
+    python = found.python
+    origin = f"kept as {short(python.digest)}" if python.digest else "a conda package"
+    click.echo(f"lock {lock}\nPython {python.version} for {python.platform}, {origin}, {len(found.packages)} packages")
+    rows = [(p.name, p.version, p.manager, size(p.size), short(p.digest), p.file) for p in found.packages]
+    if rows:
+        print_table(("PACKAGE", "VERSION", "FROM", "SIZE", "DIGEST", "FILE"), rows)
+    for item in found.not_kept:
+        click.echo(clean(f"not kept: {item.name}: {item.reason}"))

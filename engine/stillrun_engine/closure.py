@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from stillrun_engine.archive import KeptRun
+from stillrun_envs.lock import read_lock
 from stillrun_snapshot.digest import Digest
 from stillrun_snapshot.errors import ObjectCorrupt, ObjectMissing
 from stillrun_snapshot.store import Store
@@ -102,14 +103,13 @@ def _artifact(store: Store, digest: str, purpose: str) -> Iterator[tuple[str, st
         yield part["digest"], purpose
 
 
-def _lock(store: Store, lock: Digest) -> Iterator[tuple[str, str]]:
-    yield lock, "the lock of an environment"
-    record = store.get_record(lock, "lock")
-    python = record.get("python") or {}
-    if python.get("digest"):
-        yield python["digest"], f"the interpreter Python {python.get('version', '')}".rstrip()
-    for package in record["packages"]:
-        yield package["digest"], f"package {package['name']} {package['version']}"
+def _lock(store: Store, digest: Digest) -> Iterator[tuple[str, str]]:
+    lock = read_lock(store, digest)
+    yield digest, "the lock of an environment"
+    if lock.python.digest is not None:
+        yield lock.python.digest, f"the interpreter Python {lock.python.version}"
+    for package in lock.packages:
+        yield package.digest, f"package {package.name} {package.version}"
 
 
 def check_objects(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,9 +17,11 @@ from stillrun_engine.outcome import error_of_task
 from stillrun_engine.parts import Body, keep_outputs, references
 from stillrun_engine.plan import Split, TaskKey
 from stillrun_engine.reporter import Reporter
-from stillrun_engine.stage import INLINE_MAX, Spills
 from stillrun_snapshot.digest import Digest
 from stillrun_snapshot.store import Store
+
+INLINE_MAX = 64 * 1024
+"""Bytes up to which an artifact's part travels in a frame; larger ones go through a spill file."""
 
 __all__ = ["Assignment", "Desk", "Identity", "KeptTask", "TaskInput"]
 
@@ -86,7 +89,7 @@ class Desk:
         self._reporter = reporter
         self._clock = clock
         self._ignored = [str(path) for path in ignored]
-        self._spills = Spills(store)
+        self._spills = store.scratch("spill")
         self._open: dict[str, _Open] = {}
 
     def work(self, assignment: Assignment) -> TaskWork:
@@ -94,7 +97,7 @@ class Desk:
         identity, body = self._identity, Body()
         key = assignment.key
         name = f"{key.step}/{key.task}#0"
-        self._open[name] = _Open(assignment, TaskLog(self._spills.root))
+        self._open[name] = _Open(assignment, TaskLog(self._spills))
         spec = {
             "flow": identity.flow,
             "run": identity.run,
@@ -106,7 +109,7 @@ class Desk:
             "inputs": [self._input(given, assignment.join, body) for given in assignment.inputs],
             "parameters": references(self._store, identity.parameters, body),
             "cwd": str(identity.cwd),
-            "spill": str(self._spills.folder(name)),
+            "spill": str(self._spills),
             "inline_max": INLINE_MAX,
             "ignore": self._ignored,
             "offline": identity.offline,
@@ -131,9 +134,7 @@ class Desk:
         status = "ok" if error is None else "interrupted" if stopping else "failed"
         result = event.result or {}
         artifacts = (
-            keep_outputs(self._store, result.get("artifacts", {}), event.body, self._spills.folder(event.work.name))
-            if error is None
-            else {}
+            keep_outputs(self._store, result.get("artifacts", {}), event.body, self._spills) if error is None else {}
         )
         next_ = result.get("next") if error is None else None
         record = self._history.task(
@@ -153,13 +154,12 @@ class Desk:
                 "finished": timestamp(self._clock()),
             },
         )
-        self._spills.drop(event.work.name)
         self._reporter.task_ends(event.work.key.step, event.work.key.task, status, event.usage.get("wall_us", 0), error)
         return KeptTask(event.work.key, record, artifacts, next_, error, result.get("modules", ()))
 
     def close(self) -> None:
         """Remove what unfinished tasks left behind."""
-        self._spills.close()
+        shutil.rmtree(self._spills, ignore_errors=True)
 
     def _input(self, given: TaskInput, join: bool, body: Body) -> dict[str, Any]:
         position = given.key.position

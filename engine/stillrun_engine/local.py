@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import selectors
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from stillrun_engine.errors import HostLost, error_of
 from stillrun_engine.executor import Event, Finished, TaskWork, events_of
-from stillrun_engine.host_process import Frame, HostProcess, Launch
+from stillrun_engine.host_process import PROTOCOL, Frame, HostProcess, Launch
 
-__all__ = ["LocalExecutor"]
+__all__ = ["LocalExecutor", "load_request"]
 
 
 class LocalExecutor:
@@ -132,3 +133,16 @@ class LocalExecutor:
             Finished(work, {"ok": False, "artifacts": {}, "error": error}, b"", {"code": None, "signal": None})
             for work in orphans
         ]
+
+
+def load_request(tree: Path, flow_file: str, source: Path, class_name: str | None, cwd: Path) -> dict[str, Any]:
+    """The 'load' request of docs/spec/host-protocol.md: import ``flow_file`` of ``tree``, known to its user as ``source``."""
+    return {
+        "op": "load",
+        "protocol": PROTOCOL,
+        "file": str(tree / flow_file),
+        "root": str(tree),
+        "source": str(source),
+        "class": class_name,
+        "cwd": str(cwd),
+    }

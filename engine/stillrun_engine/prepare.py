@@ -10,11 +10,10 @@ from typing import Any
 from stillrun_engine.errors import FlowRefused, error_of
 from stillrun_engine.face import keep_face
 from stillrun_engine.inputs import InputLimits
-from stillrun_engine.local import LocalExecutor
+from stillrun_engine.local import LocalExecutor, load_request
 from stillrun_engine.parts import keep_output
 from stillrun_engine.places import Caller, Places, ambient_of, find_places, launch_ambient
 from stillrun_engine.reporter import Reporter
-from stillrun_engine.stage import Spills, load_request
 from stillrun_engine.stopping import StopSignals
 from stillrun_snapshot.capture import Captured, capture_code
 from stillrun_snapshot.checkout import checkout
@@ -109,15 +108,11 @@ def _convert_parameters(
     store: Store, request: RunRequest, described: Described
 ) -> tuple[dict[str, Digest], dict[str, Any]]:
     texts = {**_from_variables(described.description, request.caller.variables), **request.parameters}
-    answer = described.executor.host(described.ambient).ask({"op": "parameters", "values": texts, "spill": None})
+    answer = described.executor.host(described.ambient).ask({"op": "parameters", "values": texts})
     if answer.header["op"] == "refused":
         raise error_of(answer.header["error"])
-    spills = Spills(store)
-    try:
-        outputs = answer.header["artifacts"]
-        kept = {name: keep_output(store, output, answer.body, spills.root) for name, output in outputs.items()}
-    finally:
-        spills.close()
+    outputs = answer.header["artifacts"]
+    kept = {name: keep_output(store, output, answer.body, store.root) for name, output in outputs.items()}
     return kept, {name: {"artifact": digest, "text": outputs[name]["preview"]} for name, digest in kept.items()}
 
 

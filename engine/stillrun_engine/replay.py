@@ -22,12 +22,11 @@ from stillrun_engine.history import History, new_run_id
 from stillrun_engine.host_process import Launch
 from stillrun_engine.inputs import InputKeeper
 from stillrun_engine.judge import TaskVerdict, judge_task, worst
-from stillrun_engine.local import LocalExecutor
+from stillrun_engine.local import LocalExecutor, load_request
 from stillrun_engine.machine import RECORDED_VARIABLES, machine_facts
 from stillrun_engine.places import Caller, ambient_of, launch_ambient, launch_prefix
 from stillrun_engine.plan import Split
 from stillrun_engine.reporter import Reporter
-from stillrun_engine.stage import load_request
 from stillrun_engine.stopping import StopSignals
 from stillrun_engine.work import work_through
 from stillrun_engine.workspace import Workspace, lay_out

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
+import os
 import re
 import shutil
 from collections.abc import Mapping, Sequence
@@ -13,11 +16,11 @@ from stillrun_envs.errors import BuildError
 from stillrun_envs.lock import PinnedPackage
 from stillrun_snapshot.store import Store
 
-__all__ = ["LINK_MODE", "as_files", "install", "make_venv"]
+__all__ = ["as_files", "install", "make_venv", "move_scripts"]
 
 # the cache that uv links from is thrown away after the build: its files are then the environment's alone, and an
 # edit in one environment cannot reach another through a shared inode
-LINK_MODE = "hardlink"
+_LINK_MODE = "hardlink"
 _SANDBOX = (
     "UV_INDEX",
     "UV_INDEX_URL",
@@ -35,6 +38,7 @@ _SANDBOX = (
     "UV_PROJECT_ENVIRONMENT",
     "UV_TORCH_BACKEND",
 )
+_SCRIPT_LINE = re.compile(r"^((?:\.\./)+bin/([^,/\n]+)),sha256=[^,\n]*,\d*$", re.MULTILINE)
 _TOOL_VERSION = re.compile(r"^uv = .*\n", re.MULTILINE)
 
 
@@ -71,7 +75,7 @@ def install(
         "--no-index",
         "--no-build",
         "--link-mode",
-        LINK_MODE,
+        _LINK_MODE,
         "--quiet",
     ]
     if into_foreign:
@@ -81,6 +85,37 @@ def install(
     for path in folder.glob("lib*/python*/site-packages/*.dist-info/uv_cache.json"):
         _without_cache_note(path)
     _without_leavings(folder)
+
+
+def move_scripts(folder: Path, final: Path) -> None:
+    """Make the commands that were installed into ``folder`` start from ``final``, where it will be."""
+    before, after = os.fsencode(folder), os.fsencode(final)
+    moved: dict[str, str] = {}
+    for path in sorted((folder / "bin").iterdir()):
+        if path.is_symlink() or not path.is_file():
+            continue
+        data = path.read_bytes()
+        if before in data and b"\0" not in data:
+            mode = path.stat().st_mode & 0o777
+            data = data.replace(before, after)
+            path.unlink()  # a new file: this one may have a second link
+            path.write_bytes(data)
+            path.chmod(mode)
+            moved[path.name] = f"sha256={_base64(data)},{len(data)}"
+    for record in folder.glob("lib/python*/site-packages/*.dist-info/RECORD"):
+        _corrected(record, moved)
+
+
+def _corrected(record: Path, moved: Mapping[str, str]) -> None:
+    text = record.read_text("utf-8")
+    fixed = _SCRIPT_LINE.sub(lambda line: f"{line[1]},{moved[line[2]]}" if line[2] in moved else line[0], text)
+    if fixed != text:
+        record.unlink()
+        record.write_text(fixed, "utf-8", newline="")
+
+
+def _base64(data: bytes) -> str:
+    return base64.urlsafe_b64encode(hashlib.sha256(data).digest()).rstrip(b"=").decode()
 
 
 def _without_leavings(folder: Path) -> None:

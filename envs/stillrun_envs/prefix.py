@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from stillrun_envs import _wheels
+from stillrun_envs import _wheels, conda
 from stillrun_envs.built import Changes, built_folder, changes_by_content, discard, suspects
 from stillrun_envs.errors import EnvDamaged
 from stillrun_envs.interpreter import unpacked_interpreter
@@ -67,7 +67,7 @@ def prefix_for(
     facts = {"schema": "stillrun/built/1", "env": env_id, "lock": str(lock), "builder": BUILDER}
     built = built_folder(final, store, make, facts=facts, progress=progress)
     python = built.path / "bin" / "python"
-    return Prefix(built.path, python, env_id, lock, built.tree, _variables(store))
+    return Prefix(built.path, python, env_id, lock, built.tree, _variables(store, what, built.path))
 
 
 def verify_prefix(prefix: Prefix, store: Store, *, full: bool = True) -> None:
@@ -91,16 +91,25 @@ def drop_prefix(lock: Digest, store: Store) -> None:
 
 def _filled(
     folder: Path,
-    final: Path,  # noqa: ARG001 - conda packages have their final place written into them
+    final: Path,
     lock: Lock,
     interpreter: Path | None,
     store: Store,
     scratch: Path,
     environ: Mapping[str, str],
 ) -> None:
-    assert interpreter is not None, "a lock keeps its interpreter"
+    """Fill ``folder``, which will be ``final``: conda packages or a virtual environment first, wheels on top."""
+    archives, wheels = lock.of("conda"), lock.of("pypi")
+    if interpreter is None:
+        platform = conda.platform_of(lock.python.platform)
+        conda.install(archives, folder, final, platform, store, scratch, environ)
+        if wheels:
+            _wheels.install(wheels, folder, store, scratch, environ, into_foreign=True)
+            _wheels.move_scripts(folder, final)
+        return
     _wheels.make_venv(folder, interpreter, scratch, environ)
-    _wheels.install(lock.of("pypi"), folder, store, scratch, environ)
+    if wheels:
+        _wheels.install(wheels, folder, store, scratch, environ)
 
 
 def _env_id(lock: Digest, store: Store) -> str:
@@ -114,9 +123,10 @@ def _place(env_id: str, store: Store) -> Path:
     return store.cache_dir("envs").resolve() / env_id[:_NAME_LENGTH]
 
 
-def _variables(store: Store) -> dict[str, str]:
+def _variables(store: Store, lock: Lock, path: Path) -> dict[str, str]:
     """What keeps a process inside its environment, and its bytecode outside of it."""
-    return {"PYTHONNOUSERSITE": "1", "PYTHONPYCACHEPREFIX": str(_bytecode(store))}
+    found = {"PYTHONNOUSERSITE": "1", "PYTHONPYCACHEPREFIX": str(_bytecode(store))}
+    return found | ({} if lock.python.digest is not None else {"CONDA_PREFIX": str(path)})
 
 
 def _bytecode(store: Store) -> Path:

@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
@@ -51,24 +52,25 @@ def resolve(
     *,
     index_url: str | None = None,
     extra_indices: Sequence[str] = (),
-    constraints: Sequence[str] = (),
-    supplied: Sequence[str] = (),
+    supplied: Mapping[str, str] = MappingProxyType({}),
 ) -> list[Chosen]:
     """The wheels that satisfy ``requirements`` on the Python of ``facts``, sorted by name.
 
-    constraints: requirements that hold for a package if it is needed. supplied: packages that come from elsewhere.
+    facts: the Python they are for, which need not be on this machine. supplied: packages that come from elsewhere, by
+    version; the others are chosen to fit them.
     """
     if not requirements:
         return []
     surroundings = command.quiet_environment(index_environment(environ, index_url, extra_indices))
     arguments = ["pip", "compile", "-", "--format", "pylock.toml", "--only-binary", ":all:", "--no-header", "--quiet"]
     arguments += ["--python", str(facts.base_executable), "--no-python-downloads"]
+    arguments += ["--python-version", facts.version]
     for name in supplied:
         arguments += ["--no-emit-package", name]
     with tempfile.TemporaryDirectory(prefix="stillrun-") as folder:
-        if constraints:
+        if supplied:
             limits = Path(folder) / "constraints.txt"
-            limits.write_text("\n".join(constraints) + "\n", "utf-8")
+            limits.write_text("".join(f"{name}=={version}\n" for name, version in supplied.items()), "utf-8")
             arguments += ["--constraints", str(limits)]
         ended = command.run([command.uv(), *arguments], environ=surroundings, given="\n".join(requirements) + "\n")
     if ended.code != 0:

@@ -9,16 +9,17 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 
-from stillrun_envs import pypi
+from stillrun_envs import conda, pypi
 from stillrun_envs.discovery import PythonFacts, find_python
 from stillrun_envs.errors import InterpreterError, Offline
 from stillrun_envs.fetch import Wanted, fetch
 from stillrun_envs.interpreter import keep_interpreter
 from stillrun_envs.location import without_credentials
-from stillrun_envs.lock import Lock, PinnedPackage, read_lock
+from stillrun_envs.lock import Interpreter, Lock, PinnedPackage, read_lock
 from stillrun_envs.memo import Memo, file_identity
 from stillrun_envs.network import Network
 from stillrun_envs.request import EnvRequest
@@ -96,7 +97,9 @@ def _question(asking: _Asking, base_python: Path) -> tuple[PythonFacts | Interpr
     ]
     told = str(digest_of(canonical_bytes({"schema": "stillrun/steering/1", "set": steering})))
     try:
-        facts = find_python(request.python, base_python, asking.memo, environ)
+        # conda brings its own Python: there the caller's only tells the platform
+        wanted = request.python if request.conda is None else None
+        facts = find_python(wanted, base_python, asking.memo, environ)
     except InterpreterError as err:
         return err, ("lock", str(request.request_id), told)
     python = [str(facts.base_executable), facts.version, file_identity(facts.base_executable)]
@@ -120,25 +123,85 @@ def _remembered(asking: _Asking, question: tuple[object, ...]) -> Digest | None:
 
 
 def _resolved(asking: _Asking, facts: PythonFacts) -> tuple[Lock, dict[str, object]]:
-    request, store, environ = asking.request, asking.store, asking.environ
-    requirements = request.pypi or ()
-    asking.progress(f"Resolving {_spoken(request)} for Python {facts.version}.")
+    """The lock of a request, everything in it kept, and where its files came from."""
+    request = asking.request
+    if request.conda is None:
+        asking.progress(f"Resolving {_spoken(request)} for Python {facts.version}.")
+        packages, sources = _from_index(asking, facts)
+        interpreter = keep_interpreter(facts, asking.store, asking.memo, asking.environ)
+        return Lock(interpreter, packages), {"schema": HINTS, "sources": sources}
+    platform = conda.platform_of(facts.platform)
+    asking.progress(f"Resolving {_spoken(request)} for {platform}.")
+    solution = conda.solve(_conda_specs(request, facts), request.channels, platform, asking.store, asking.environ)
+    packages, sources = _from_channels(asking, solution)
+    python = _python_of(solution, facts)
+    if request.pypi:
+        supplied = conda.supplied_distributions(asking.store, packages)
+        wheels, more = _from_index(asking, python, supplied)
+        packages, sources = (*packages, *wheels), [*sources, *more]
+    interpreter = Interpreter(
+        python.version, python.implementation, python.soabi, python.platform, f"bin/python{python.family}"
+    )
+    lock = Lock(interpreter, packages, virtual_packages=solution.virtual_packages)
+    return lock, {"schema": HINTS, "sources": sources}
+
+
+def _from_index(
+    asking: _Asking, facts: PythonFacts, supplied: Mapping[str, str] = MappingProxyType({})
+) -> tuple[tuple[PinnedPackage, ...], list[dict[str, str]]]:
+    """Wheels from the index, kept; supplied: what conda brings, which binds the others and is not taken again."""
+    request, environ = asking.request, asking.environ
     chosen = pypi.resolve(
-        requirements, facts, environ, index_url=request.index_url, extra_indices=request.extra_indices
+        request.pypi or (),
+        facts,
+        environ,
+        index_url=request.index_url,
+        extra_indices=request.extra_indices,
+        supplied=supplied,
     )
     addresses = tuple(url for url in (request.index_url, *request.extra_indices) if url)
     wanted = [Wanted(one.url, one.digest, one.size) for one in chosen]
-    fetched = fetch(wanted, store, Network(environ, addresses), progress=asking.progress)
-    interpreter = keep_interpreter(facts, store, asking.memo, environ)
+    fetched = fetch(wanted, asking.store, Network(environ, addresses), progress=asking.progress)
+    pairs = list(zip(chosen, fetched, strict=True))
     packages = tuple(
-        PinnedPackage("pypi", one.name, one.version, one.file, kept.digest, kept.size)
-        for one, kept in zip(chosen, fetched, strict=True)
+        PinnedPackage("pypi", one.name, one.version, one.file, kept.digest, kept.size) for one, kept in pairs
+    )
+    return packages, [{"digest": str(kept.digest), "url": without_credentials(one.url)} for one, kept in pairs]
+
+
+def _from_channels(asking: _Asking, solution: conda.Solution) -> tuple[tuple[PinnedPackage, ...], list[dict[str, str]]]:
+    """The archives of a solution, kept."""
+    addresses = tuple(url for url in asking.request.channels if "://" in url)
+    wanted = [Wanted(one.url, one.digest, one.size) for one in solution.packages]
+    fetched = fetch(wanted, asking.store, Network(asking.environ, addresses), progress=asking.progress)
+    pairs = list(zip(solution.packages, fetched, strict=True))
+    packages = tuple(
+        PinnedPackage(
+            "conda", one.name, one.version, one.file, kept.digest, kept.size, build=one.build, subdir=one.subdir
+        )
+        for one, kept in pairs
     )
     sources = [
-        {"digest": str(kept.digest), "url": without_credentials(one.url)}
-        for one, kept in zip(chosen, fetched, strict=True)
+        {"digest": str(kept.digest), "url": without_credentials(one.url), "md5": one.md5 or ""} for one, kept in pairs
     ]
-    return Lock(interpreter, packages), {"schema": HINTS, "sources": sources}
+    return packages, sources
+
+
+def _conda_specs(request: EnvRequest, facts: PythonFacts) -> list[str]:
+    """What is asked of conda, Python included: the one asked for, or one of the family of the caller's."""
+    specs = list(request.conda or ())
+    if any(spec.rpartition("::")[2].split(" ")[0] == "python" for spec in specs):
+        return specs
+    wanted = request.python or facts.family
+    return [*specs, f"python =={wanted}" if wanted.count(".") == 2 else f"python {wanted}.*"]
+
+
+def _python_of(solution: conda.Solution, facts: PythonFacts) -> PythonFacts:
+    """The Python of a solution, as far as it can be known before it is installed."""
+    version = solution.python.version
+    short = "".join(version.split(".")[:2])
+    soabi = re.sub(r"^cpython-\d+[a-z]*", f"cpython-{short}", facts.soabi)
+    return replace(facts, version=version, soabi=soabi, implementation="cpython")
 
 
 def _spoken(request: EnvRequest) -> str:

@@ -7,6 +7,7 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -30,6 +31,15 @@ _SETTLED_NS = 100_000_000  # a folder changed less than this ago may change agai
 
 Held = tuple[str, PackEntry]  # pack name and the entry in it
 Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class _Scanned:
+    name: str
+    entries: list[PackEntry]
+    end: int
+    done: bool  # sealed and without damage: need not be looked at again
+    anew: bool  # what was indexed of it before is to be forgotten
 
 
 class Catalog:
@@ -94,41 +104,45 @@ class Catalog:
             return
         present = _present(self._root)
         known = {row[0]: (row[1], row[2]) for row in connection.execute("SELECT name, scanned, sealed FROM packs")}
-        grown = [name for name, sealed in present.items() if name != own and (name not in known or not known[name][1])]
+        grown = [name for name, sealed in present.items() if name != own and not (name in known and known[name][1])]
         gone = known.keys() - present.keys()
-        scans = [(name, *self._scan(name, known.get(name, (0, 0))[0])) for name in grown]
-        quiet = settled and all(present.values()) and all(sealed for _, sealed, _, _ in scans)
-        scans = [scan for scan in scans if scan[1] or scan[2] or scan[3] > known.get(scan[0], (0, 0))[0]]
+        scans = [self._scan(name, known.get(name, (0, 0))[0]) for name in grown]
+        quiet = settled and all(present.values()) and all(scan.done for scan in scans)
+        scans = [scan for scan in scans if scan.entries or scan.done or scan.end != known.get(scan.name, (0, 0))[0]]
         if not (scans or gone or quiet):
             return
         with transaction(connection):
             for name in gone:
                 forget_pack(connection, name)
-            for name, sealed, entries, end in scans:
-                add_pack(connection, name, entries, end, sealed=sealed)
+            for scan in scans:
+                if scan.anew:
+                    forget_pack(connection, scan.name)
+                add_pack(connection, scan.name, scan.entries, scan.end, sealed=scan.done)
             if quiet:
                 set_meta(connection, "packs_seen", folder)
         self._folder_seen = folder if quiet else 0
 
-    def _scan(self, name: str, start: int) -> tuple[bool, list[PackEntry], int]:
+    def _scan(self, name: str, start: int) -> _Scanned:
         for sealed in (True, False, True):  # it may be sealed between the two looks
+            path = pack_path(self._root, name, sealed=sealed)
             try:
-                scan = scan_pack(pack_path(self._root, name, sealed=sealed), start)
+                anew = path.stat().st_size < start  # the end that was indexed is lost
+                scan = scan_pack(path, 0 if anew else start)
             except FileNotFoundError:
                 continue
             if sealed and not scan.whole:  # to be looked at again: it may have been restored from a copy by then
-                return False, scan.entries, 0
-            return sealed, scan.entries, scan.end
-        return False, [], start
+                return _Scanned(name, scan.entries, 0, done=False, anew=anew)
+            return _Scanned(name, scan.entries, scan.end, done=sealed, anew=anew)
+        return _Scanned(name, [], start, done=False, anew=False)
 
     def rescan(self, name: str) -> None:
         """Read a pack anew from its beginning: what the index said of it was wrong."""
-        sealed, entries, end = self._scan(name, 0)
+        scan = self._scan(name, 0)
 
         def replace(connection: sqlite3.Connection) -> None:
             with transaction(connection):
                 forget_pack(connection, name)
-                add_pack(connection, name, entries, end, sealed=sealed)
+                add_pack(connection, name, scan.entries, scan.end, sealed=scan.done)
 
         self.attempt(replace)
 

@@ -15,9 +15,18 @@ _FORM = re.compile(r"sha256:[0-9a-f]{64}")
 
 
 class Digest(str):
-    """The name of an object."""
+    """The name of an object. Text that is none raises StoreError, so that a digest is safe to make a path of."""
 
     __slots__ = ()
+
+    def __new__(cls, text: str) -> Digest:
+        """Return ``text`` as a digest."""
+        if type(text) is cls:
+            return text
+        if not isinstance(text, str) or not _FORM.fullmatch(text):
+            shown = repr(text)[:90]
+            raise StoreError(f"{shown} is not a digest: 'sha256:' and 64 lower-case hexadecimal digits are expected.")
+        return str.__new__(cls, text)
 
     @property
     def hex(self) -> str:
@@ -32,20 +41,17 @@ class Digest(str):
     @classmethod
     def parse(cls, text: object) -> Digest:
         """Return ``text`` as a digest; raises StoreError when it is none."""
-        if not isinstance(text, str) or not _FORM.fullmatch(text):
-            shown = repr(text)[:90]
-            raise StoreError(f"{shown} is not a digest: 'sha256:' and 64 lower-case hexadecimal digits are expected.")
-        return cls(text)
+        return cls(text)  # type: ignore[arg-type]  # the constructor refuses what is no text
 
     @classmethod
     def of_raw(cls, raw: bytes) -> Digest:
         """Return the digest whose 32 hash bytes are ``raw``."""
-        return cls("sha256:" + raw.hex())
+        return str.__new__(cls, "sha256:" + raw.hex())
 
 
 def digest_of(data: bytes | bytearray | memoryview) -> Digest:
     """Return the digest of ``data``."""
-    return Digest("sha256:" + hashlib.sha256(data).hexdigest())
+    return Digest.of_raw(hashlib.sha256(data).digest())
 
 
 def digest_of_file(path: Path) -> tuple[Digest, int]:
@@ -56,4 +62,4 @@ def digest_of_file(path: Path) -> tuple[Digest, int]:
         while count := stream.readinto(block):
             state.update(block[:count])
             size += count
-    return Digest("sha256:" + state.hexdigest()), size
+    return Digest.of_raw(state.digest()), size

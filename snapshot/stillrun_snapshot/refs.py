@@ -42,6 +42,8 @@ class RefChange:
     expect: Digest | _Any | None = ANY
 
     def __post_init__(self) -> None:
+        if self.to is not None:
+            Digest(self.to)
         parts = self.name.split("/")
         bad = any(part in ("", ".", "..") for part in parts) or not self.name.isprintable()
         if bad or len(self.name) > _NAME_LIMIT:

@@ -187,6 +187,7 @@ class Store:
 
         Raises StoreError when it is not a plain file of that size there. It is gone from ``tmp/`` in any case.
         """
+        digest = Digest(digest)
         if (self.root / "tmp") not in path.parents:
             raise StoreError(f"{path} cannot be adopted: it is not below {self.root / 'tmp'}.")
         status = os.lstat(path)
@@ -202,6 +203,7 @@ class Store:
 
     def get(self, digest: Digest) -> bytes:
         """Return the object's bytes, hashed; raises ObjectMissing or ObjectCorrupt."""
+        digest = Digest(digest)
         found = self._find(digest)
         if isinstance(found, bytes):
             return found
@@ -212,6 +214,7 @@ class Store:
 
     def open_object(self, digest: Digest) -> BinaryIO:
         """Return a stream of the object, for reading once; at its end it raises ObjectCorrupt if it must."""
+        digest = Digest(digest)
         found = self._find(digest)
         if isinstance(found, bytes):
             return io.BytesIO(found)
@@ -219,12 +222,13 @@ class Store:
 
     def has(self, digest: Digest) -> bool:
         """Return whether the object is held; it is not read."""
+        digest = Digest(digest)
         return self._size(digest) is not None
 
     def absent(self, digests: Iterable[Digest]) -> set[Digest]:
         """Return those that are not held; for the others the next sync vouches, as if they had been put again."""
         with self._lock:
-            rest = [digest for digest in set(digests) if digest not in self._written]
+            rest = [Digest(digest) for digest in set(digests) if digest not in self._written]
             packs = self._catalog.packs_of(rest)
             self._shared.update(packs.values())
         missing = set()
@@ -238,6 +242,7 @@ class Store:
 
     def size(self, digest: Digest) -> int:
         """Return the object's length in bytes as it was recorded; raises ObjectMissing."""
+        digest = Digest(digest)
         size = self._size(digest)
         if size is None:
             raise ObjectMissing(digest, self.root)
@@ -245,6 +250,7 @@ class Store:
 
     def locate(self, digest: Digest) -> Location:
         """Return where the object's bytes can be read raw; loose files are not hashed (see ``checked``)."""
+        digest = Digest(digest)
         with self._lock:
             identity = self._loose.identity(digest)
             if identity is not None and digest not in self._written:
@@ -258,6 +264,7 @@ class Store:
 
     def checked(self, digest: Digest) -> Location:
         """Return ``locate(digest)`` with the bytes hashed, now or when the file was as it is now."""
+        digest = Digest(digest)
         location = self.locate(digest)
         identity = self._loose.identity(digest)
         if location.path is None or identity is None or location.path != self._loose.path(digest):
@@ -272,6 +279,7 @@ class Store:
 
     def verify(self, digest: Digest) -> int:
         """Return the object's length after hashing all of it; raises ObjectMissing or ObjectCorrupt."""
+        digest = Digest(digest)
         found = self._find(digest)
         if isinstance(found, bytes):
             return len(found)

@@ -115,7 +115,7 @@ def test_wrong_values(host: HostProcess, tmp_path: Path, given: dict[str, str], 
         ('"p", default="x", type=int', "the default 'x' is not of type int"),
         ('"p", default=lambda: 1 / 0', "its default could not be computed (ZeroDivisionError"),
         ('"p", default=lambda: (i for i in ())', "the default <generator"),
-        ('"p", type=lambda text: lambda: text, default="x"', "function"),
+        ('"p", type=lambda text: lambda: text, default="x"', "a lambda cannot be pickled"),
     ],
 )
 def test_wrong_declarations(host: HostProcess, tmp_path: Path, declared: str, told: str) -> None:

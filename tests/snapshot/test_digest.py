@@ -32,6 +32,8 @@ def test_parse_gives_back_what_was_named(data: bytes) -> None:
 def test_parse_refuses_what_is_no_digest(text: object) -> None:
     with pytest.raises(StoreError, match="not a digest"):
         Digest.parse(text)
+    with pytest.raises(StoreError, match="not a digest"):
+        Digest(text)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("size", [0, 1, 1 << 20, (1 << 20) + 1, 3 << 20])

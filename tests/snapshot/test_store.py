@@ -2,8 +2,10 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,7 @@ from stillrun_snapshot.errors import ObjectCorrupt, ObjectMissing, StoreError, S
 from stillrun_snapshot.refs import RefChange
 from stillrun_snapshot.store import COMPRESS_MIN, LOOSE_MIN, Location, Store
 
+RunPython = Callable[..., "subprocess.Popen[str]"]
 SIZES = [0, 1, LOOSE_MIN - 1, LOOSE_MIN, LOOSE_MIN + 1, 5 * 1024 * 1024]
 ABSENT = digest_of(b"never kept")
 
@@ -115,7 +118,7 @@ def test_text_is_compressed_and_reads_the_same(store: Store) -> None:
         assert again.get(digest) == text
 
 
-def test_opening_and_small_writes_import_nothing_slow(tmp_path: Path, python) -> None:
+def test_opening_and_small_writes_import_nothing_slow(tmp_path: Path, python: RunPython) -> None:
     script = """
 import sys
 from pathlib import Path
@@ -127,6 +130,15 @@ print(sorted({"git", "zstandard", "diskcache"} & set(sys.modules)))
 """
     output, complaint = python(script, tmp_path / "s").communicate()
     assert output == "[]\n", complaint
+
+
+def test_a_name_from_a_record_is_taken_and_a_path_is_not(store: Store) -> None:
+    digest = store.put(b"x")
+    assert store.get(str(digest)) == b"x"  # type: ignore[arg-type]
+    for text in ("sha256:../../../../etc/passwd", "", "x" * 71):
+        for ask in (store.get, store.has, store.locate, store.open_object):
+            with pytest.raises(StoreError, match="not a digest"):
+                ask(text)  # type: ignore[arg-type]
 
 
 def test_a_missing_object_is_refused_by_name(store: Store) -> None:
@@ -381,7 +393,7 @@ def test_a_store_says_what_it_is(store: Store) -> None:
         store.cache_dir("objects")
 
 
-def test_a_store_made_by_many_at_once_is_one_store(tmp_path: Path, python) -> None:
+def test_a_store_made_by_many_at_once_is_one_store(tmp_path: Path, python: RunPython) -> None:
     script = """
 import sys
 from pathlib import Path

@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from stillrun_snapshot.errors import StoreError
+from stillrun_snapshot.lease import Lease
+
+RunPython = Callable[..., "subprocess.Popen[str]"]
+
+HOLDER = """
+import sys
+from pathlib import Path
+from stillrun_snapshot.lease import Lease
+lease = Lease.take(Path(sys.argv[1]), "runs/Digits/7")
+print("held", flush=True)
+sys.stdin.readline()
+lease.release()
+"""
+
+
+def test_a_lease_has_one_holder(tmp_path: Path) -> None:
+    assert not Lease.is_held(tmp_path, "a/b")
+    with Lease.take(tmp_path, "a/b") as lease:
+        assert Lease.is_held(tmp_path, "a/b")
+        assert not Lease.is_held(tmp_path, "a")
+        with pytest.raises(StoreError, match=r"'a/b' is held by process [0-9]+"):
+            Lease.take(tmp_path, "a/b")
+    assert not Lease.is_held(tmp_path, "a/b")
+    lease.release()
+    assert list((tmp_path / "locks").iterdir()) == []
+    Lease.take(tmp_path, "a/b").release()
+
+
+@pytest.mark.parametrize("killed", [True, False])
+def test_a_lease_ends_with_its_process(tmp_path: Path, python: RunPython, killed: bool) -> None:
+    process = python(HOLDER, tmp_path)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "held\n"
+    assert Lease.is_held(tmp_path, "runs/Digits/7")
+    with pytest.raises(StoreError, match=f"held by process {process.pid}"):
+        Lease.take(tmp_path, "runs/Digits/7")
+    if killed:
+        process.kill()
+    process.communicate(None if killed else "\n")
+    assert not Lease.is_held(tmp_path, "runs/Digits/7")
+    Lease.take(tmp_path, "runs/Digits/7").release()
+
+
+def test_asking_does_not_keep_anybody_from_taking(tmp_path: Path, python: RunPython) -> None:
+    asker = python(
+        "import sys; from pathlib import Path; from stillrun_snapshot.lease import Lease\n"
+        "print('on', flush=True)\nwhile True: Lease.is_held(Path(sys.argv[1]), 'a')",
+        tmp_path,
+    )
+    assert asker.stdout is not None
+    asker.stdout.readline()
+    for _ in range(300):
+        Lease.take(tmp_path, "a").release()

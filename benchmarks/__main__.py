@@ -92,14 +92,14 @@ def imports(bench: Bench) -> None:
 
 
 def linear(bench: Bench) -> None:
-    found = alternate(bench.flow("linear"), ROUNDS)
+    found = alternate(bench.flow("linear_flow"), ROUNDS)
     row("5-step linear flow, wall", median(found[OURS], "wall"), median(found[THEIRS], "wall"), "s", "10x")
     row("5-step linear flow, CPU", median(found[OURS], "cpu"), median(found[THEIRS], "cpu"), "s", "")
 
 
 def foreach(bench: Bench) -> None:
     rounds = max(1, ROUNDS // 3)
-    found = alternate(bench.flow("foreach", "--max-workers", "2", WIDTH="100"), rounds, warmups=0)
+    found = alternate(bench.flow("wide_foreach", "--max-workers", "2", WIDTH="100"), rounds, warmups=0)
     row("foreach of 100, wall", median(found[OURS], "wall"), median(found[THEIRS], "wall"), "s", "")
     row(
         "foreach of 100, CPU a task",
@@ -108,14 +108,14 @@ def foreach(bench: Bench) -> None:
         "ms",
         "50x, moonshot 200x",
     )
-    ours = {OURS: bench.flow("foreach", "--max-workers", "2", WIDTH="1000")[OURS]}
+    ours = {OURS: bench.flow("wide_foreach", "--max-workers", "2", WIDTH="1000")[OURS]}
     wide = alternate(ours, rounds, warmups=0)[OURS]
     print(f"| foreach of 1000, CPU a task | {median(wide, 'cpu'):.4g} ms | | | |")
 
 
 def array(bench: Bench) -> None:
     rounds = max(1, ROUNDS // 2)
-    found = alternate(bench.flow("array"), rounds, warmups=1)
+    found = alternate(bench.flow("keep_array"), rounds, warmups=1)
     row("200 MB array kept and read, wall", median(found[OURS], "wall"), median(found[THEIRS], "wall"), "s", "40x")
     row("200 MB array kept and read, CPU", median(found[OURS], "cpu"), median(found[THEIRS], "cpu"), "s", "")
     peaks = [task["usage"]["max_rss_kib"] for task in shown(bench, "ArrayFlow/latest")["tasks"]]
@@ -129,7 +129,7 @@ def disk(bench: Bench) -> None:
     for name, folder in ((OURS, "store"), (THEIRS, "metaflow")):
         for width in ("10", "60"):
             shutil.rmtree(bench.work / folder, ignore_errors=True)
-            bench.flow("foreach", WIDTH=width)[name].run()
+            bench.flow("wide_foreach", WIDTH=width)[name].run()
             sizes[name, width] = usage(bench.work / folder)
     per = {
         name: [(b - a) / 50 for a, b in zip(sizes[name, "10"], sizes[name, "60"], strict=True)]
@@ -141,7 +141,7 @@ def disk(bench: Bench) -> None:
 
 def replay(bench: Bench) -> None:
     env = bench.variables()
-    bench.flow("linear")[OURS].run()
+    bench.flow("linear_flow")[OURS].run()
     command = Command([bench.stillrun, "-m", "stillrun_cli", "replay", "LinearFlow/latest/b"], bench.work, env)
     found = alternate({OURS: command}, ROUNDS)
     print(

@@ -12,12 +12,14 @@ __all__ = ["LENGTHS", "Connection", "pack", "unpack"]
 
 LENGTHS = struct.Struct(">II")
 CHUNK = 1024 * 1024
+JOINED_MAX = 64 * 1024  # a body up to this size is sent together with its header: one call instead of two
 
 
 def pack(header: Mapping[str, Any], body: Any = b"") -> list[Any]:
     """The pieces of a frame. ASCII escapes: a path that is no Unicode still makes a header that is."""
     text = json.dumps(header).encode("ascii")
-    return [LENGTHS.pack(len(text), len(body)) + text, body]
+    head = LENGTHS.pack(len(text), len(body)) + text
+    return [head, body] if len(body) > JOINED_MAX else [head + body]
 
 
 def unpack(data: bytearray) -> Iterator[tuple[dict[str, Any], bytes]]:

@@ -25,7 +25,7 @@ def problems_of(graph: Graph) -> list[Problem]:
     cycle = _cycle(edges)
     if cycle:
         way = " -> ".join(cycle)
-        problems.append(problem_at(graph, "cycle", cycle, f"the steps go round in a circle: {way}", _CYCLE_CURE))
+        problems.append(problem_at(graph, "cycle", cycle, f"the steps form a cycle: {way}", _CYCLE_CURE))
     elif START in graph.nodes:
         problems += _Balance(graph, edges, reached).problems
     return sorted(problems, key=lambda each: (each.line, each.code))

@@ -53,6 +53,8 @@ def _culprit(path: str, value: Any) -> tuple[str, Any]:
 
 
 def _children(value: Any) -> Iterator[tuple[str, Any]]:
+    if type(value).__name__ == "module":
+        return
     if isinstance(value, dict):
         yield from ((f"[{key!r:.40}]", child) for key, child in list(value.items())[:TRIES])
     elif isinstance(value, (list, tuple)):

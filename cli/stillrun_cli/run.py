@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import click
 
-from stillrun_cli.console import duration, json_option, paint, print_json, word
+from stillrun_cli.console import clean, duration, json_option, paint, print_json, word
 from stillrun_cli.narrator import Narrator
 from stillrun_cli.settings import caller, default_workers, open_store
 from stillrun_engine.prepare import RunRequest
@@ -126,13 +127,19 @@ def _summary(outcome: RunOutcome) -> dict[str, Any]:
 
 def _conclude(narrator: Narrator, outcome: RunOutcome) -> None:
     if outcome.failure is not None:
-        error = outcome.failure["error"]
         where = f"{outcome.failure['step']}/{outcome.failure['task']}"
-        narrator.say(
-            f"{where} failed: {error['type']}: {error['message']}" + (f" {error['cure']}" if error.get("cure") else "")
-        )
+        narrator.say(clean(f"{where} failed: {_told(outcome.failure['error'])}"))
+    counted = "1 task" if outcome.tasks == 1 else f"{outcome.tasks:,} tasks"
     narrator.say(
-        f"{paint(outcome.pathspec, bold=True)} {word(outcome.status)}: {outcome.tasks} tasks in {duration(outcome.wall_us)}"
+        f"{paint(outcome.pathspec, bold=True)} {word(outcome.status)}: {counted} in {duration(outcome.wall_us)}"
     )
     for reason in outcome.not_kept:
         narrator.note(f"not kept: {reason}")
+
+
+def _told(error: Mapping[str, Any]) -> str:
+    """An ERROR of the protocol in one line: what, where, and the cure."""
+    kind = f"{error['type']}: " if error.get("type") and error.get("kind") == "user" else ""
+    place = f"{error['file']}:{error['line']}: " if error.get("file") and error.get("line") else ""
+    cure = f" {error['cure']}" if error.get("cure") else ""
+    return f"{place}{kind}{error['message']}{cure}"

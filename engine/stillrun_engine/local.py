@@ -25,6 +25,7 @@ class LocalExecutor:
         self._load = load
         self._fresh = fresh
         self._launches: dict[str, Launch] = {}
+        self._idle: dict[str, HostProcess] = {}
         self._hosts: dict[str, HostProcess] = {}
         self._running: dict[str, TaskWork] = {}
         self._selector = selectors.DefaultSelector()
@@ -39,9 +40,11 @@ class LocalExecutor:
     def running(self) -> list[TaskWork]:
         return list(self._running.values())
 
-    def offer(self, environment: str, launch: Launch) -> None:
-        """Say how the host of ``environment`` is started when a task needs it."""
+    def offer(self, environment: str, launch: Launch, host: HostProcess | None = None) -> None:
+        """Say how the host of ``environment`` is started when a task needs it, or hand over one that is started."""
         self._launches[environment] = launch
+        if host is not None:
+            self._idle[environment] = host
 
     def host(self, environment: str) -> HostProcess:
         """The running host of ``environment``, started now if need be; HostLost or FlowRefused when it cannot."""
@@ -51,7 +54,7 @@ class LocalExecutor:
 
     def load(self, environment: str) -> Frame:
         """The host's answer to 'load': the flow's description. Starts the host."""
-        host = HostProcess(self._launches[environment])
+        host = self._idle.pop(environment, None) or HostProcess(self._launches[environment])
         try:
             answer = host.ask(self._load)
         except BaseException:
@@ -91,6 +94,9 @@ class LocalExecutor:
                 self._listen(work.environment)
 
     def close(self) -> None:
+        for host in self._idle.values():
+            host.close()
+        self._idle.clear()
         for host in self._hosts.values():
             self._selector.unregister(host)
             host.close()

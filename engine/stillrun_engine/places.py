@@ -5,18 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from stillrun_engine.host_process import Launch
 from stillrun_envs.ambient import ambient_environment
-from stillrun_envs.prefix import Prefix, prefix_for
-from stillrun_envs.request import EnvRequest
-from stillrun_envs.resolver import lock_for
 from stillrun_snapshot.digest import Digest
 from stillrun_snapshot.store import Store
 
-__all__ = ["Caller", "Places", "ambient_of", "find_places", "launch_ambient", "launch_prefix"]
+if TYPE_CHECKING:
+    from stillrun_envs.prefix import Prefix
 
+__all__ = ["Caller", "Places", "ambient_of", "built", "find_places", "launch_ambient", "launch_prefix"]
+
+_ENVIRONMENT_DECORATORS = frozenset({"conda", "conda_base", "pypi", "pypi_base"})
 _LEAKS = (
     "PYTHONPATH",
     "PYTHONHOME",
@@ -67,26 +68,40 @@ def find_places(
     note: Callable[[str], None],
 ) -> Places:
     """Resolve, keep and build every environment that ``description`` asks for."""
-    requests = {
-        step["name"]: EnvRequest.from_decorators([*description["decorators"], *step["decorators"]])
-        for step in description["steps"]
-    }
     steps: dict[str, Digest] = {}
-    launches: dict[str, Launch] = {str(ambient): launch_ambient(caller, face)}
-    for name, request in requests.items():
-        if request is None:
-            steps[name] = ambient
-            continue
-        lock = lock_for(request, store, base_python=caller.python, offline=offline, progress=note)
-        steps[name] = lock
-        if str(lock) not in launches:
-            launches[str(lock)] = launch_prefix(prefix_for(lock, store, progress=note), caller, face)
+    launches = {str(ambient): launch_ambient(caller, face)}
+    for step in description["steps"]:
+        wanted = [d for d in (*description["decorators"], *step["decorators"]) if d["name"] in _ENVIRONMENT_DECORATORS]
+        lock = _locked(store, wanted, caller, offline, note) if wanted else None
+        steps[step["name"]] = ambient if lock is None else lock
+        if lock is not None and lock not in launches:
+            launches[lock] = launch_prefix(built(store, lock, caller, note), caller, face)
     return Places(ambient, steps, launches)
+
+
+def _locked(
+    store: Store, decorators: list[Any], caller: Caller, offline: bool, note: Callable[[str], None]
+) -> Digest | None:
+    # most flows ask for nothing, and the resolver brings a network client with it
+    from stillrun_envs.request import EnvRequest
+    from stillrun_envs.resolver import lock_for
+
+    request = EnvRequest.from_decorators(decorators)
+    if request is None:
+        return None
+    return lock_for(request, store, base_python=caller.python, offline=offline, progress=note, environ=caller.variables)
+
+
+def built(store: Store, lock: Digest, caller: Caller, note: Callable[[str], None]) -> Prefix:
+    """The environment of ``lock``, checked, and built from kept packages when it is not there."""
+    from stillrun_envs.prefix import prefix_for
+
+    return prefix_for(lock, store, progress=note, environ=caller.variables)
 
 
 def ambient_of(store: Store, caller: Caller) -> Digest:
     """The record of the caller's environment."""
-    return ambient_environment(store, caller.python)
+    return ambient_environment(store, caller.python, environ=caller.variables)
 
 
 def launch_ambient(caller: Caller, face: Path) -> Launch:

@@ -9,6 +9,7 @@ from typing import Any
 
 from stillrun_engine.errors import FlowRefused, error_of
 from stillrun_engine.face import keep_face
+from stillrun_engine.host_process import HostProcess
 from stillrun_engine.inputs import InputLimits
 from stillrun_engine.local import LocalExecutor, load_request
 from stillrun_engine.parts import keep_output
@@ -66,15 +67,22 @@ def describe(store: Store, request: RunRequest, stop: StopSignals) -> Described:
     Raises FlowRefused when it cannot be imported. Problems of the graph are in the description.
     """
     caller = request.caller
-    captured = capture_code(store, request.flow_file)
     face = keep_face(store)
     face_folder = checkout(store, face)
-    ambient = ambient_of(store, caller)
-    flow_file = store.get_record(captured.code, "code")["flow_file"]
-    load = load_request(checkout(store, captured.tree), flow_file, request.flow_file, request.class_name, caller.cwd)
+    launch = launch_ambient(caller, face_folder)
+    host = HostProcess(launch)  # it starts and imports its face while the code is captured
+    try:
+        captured = capture_code(store, request.flow_file)
+        flow_file = store.get_record(captured.code, "code")["flow_file"]
+        tree = checkout(store, captured.tree)
+        ambient = ambient_of(store, caller)
+    except BaseException:
+        host.close()
+        raise
+    load = load_request(tree, flow_file, request.flow_file, request.class_name, caller.cwd)
     executor = LocalExecutor(request.max_workers, load, fresh=request.fresh_process, wake=stop.wake)
     try:
-        executor.offer(ambient, launch_ambient(caller, face_folder))
+        executor.offer(ambient, launch, host)
         loaded = executor.load(ambient).header
     except BaseException:
         executor.close()

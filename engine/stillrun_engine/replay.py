@@ -24,13 +24,12 @@ from stillrun_engine.inputs import InputKeeper
 from stillrun_engine.judge import TaskVerdict, judge_task, worst
 from stillrun_engine.local import LocalExecutor, load_request
 from stillrun_engine.machine import RECORDED_VARIABLES, machine_facts
-from stillrun_engine.places import Caller, ambient_of, launch_ambient, launch_prefix
+from stillrun_engine.places import Caller, ambient_of, built, launch_ambient, launch_prefix
 from stillrun_engine.plan import Split
 from stillrun_engine.reporter import Reporter
 from stillrun_engine.stopping import StopSignals
 from stillrun_engine.work import work_through
 from stillrun_engine.workspace import Workspace, lay_out
-from stillrun_envs.prefix import prefix_for
 from stillrun_snapshot.checkout import checkout
 from stillrun_snapshot.digest import Digest
 
@@ -149,7 +148,7 @@ def _place(run: KeptRun, step: str, environment: str, caller: Caller, face: Path
     """Rebuilt from what was kept wherever it was; an unkept caller's environment serves only if it is still the same."""
     lock = run.lock_of(step)
     if lock is not None:
-        return _Place(launch_prefix(prefix_for(lock, run.store, progress=told.note), caller, face), "rebuilt", lock)
+        return _Place(launch_prefix(built(run.store, lock, caller, told.note), caller, face), "rebuilt", lock)
     if ambient_of(run.store, caller) == environment:
         return _Place(launch_ambient(caller, face), "as it stands", None)
     raise ReplayRefused(

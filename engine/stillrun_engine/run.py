@@ -98,6 +98,7 @@ class _RunTasks:
         self._reporter = reporter
         self._clock = clock
         self._stop = stop
+        self._variables = request.caller.variables
         self._plan = Plan(Graph(described.description))
         self._modules = set(described.modules)
         self._done: dict[TaskKey, TaskInput] = {}
@@ -178,7 +179,13 @@ class _RunTasks:
         if stopped:
             environments[places.ambient] = {"kind": "ambient", "lock": None}
             return environments, ["the caller's environment: the run was stopped before it was kept"]
-        lock = keep_ambient(self._store, places.ambient, sorted(self._modules))
+        lock = keep_ambient(
+            self._store,
+            places.ambient,
+            sorted(self._modules),
+            environ=self._variables,
+            progress=self._reporter.note,
+        )
         environments[places.ambient] = {"kind": "ambient", "lock": lock}
         missing = self._store.get_record(lock, "lock").get("not_kept", ())
         return environments, [f"{item['name']}: {item['reason']}" for item in missing]

@@ -61,9 +61,13 @@ def _described(record: Any) -> dict[str, Any]:
 
 
 async def _install(request: Mapping[str, Any]) -> dict[str, Any]:
-    from rattler import RepoDataRecord, install
+    from rattler import RepoDataRecord, Subdir, install
 
-    records = [await RepoDataRecord.from_package_archive(path) for path in request["archives"]]
+    records = []
+    for path in request["archives"]:
+        record = await RepoDataRecord.from_package_archive(path)
+        record.url = Path(path).as_uri()  # it follows links to names without the suffix that installing goes by
+        records.append(record)
     await install(
         records,
         target_prefix=request["prefix"],

@@ -50,7 +50,8 @@ def git_state(top: Path) -> GitState | None:
     except FileNotFoundError:
         return None
     files = _start(top, "ls-files", "-z", "-s")
-    listed, told = _finish(files, top), _finish(status, top)
+    ends = [(process, *process.communicate()) for process in (files, status)]  # both, whatever becomes of one
+    listed, told = (_output(process, output, complaint, top) for process, output, complaint in ends)
     if listed is None or told is None:
         return None
     return _parse(told, listed)
@@ -75,7 +76,7 @@ def git_diff(top: Path, state: GitState, without: set[str]) -> bytes | None:
         "--",
         *([":(top)", *excluded] if excluded else ()),
     )
-    return _finish(process, top)
+    return _output(process, *process.communicate(), top)
 
 
 def git_remotes(top: Path, cache: StatCache) -> dict[str, str]:
@@ -150,8 +151,7 @@ def _start(top: Path, *arguments: str) -> subprocess.Popen[bytes]:
     )
 
 
-def _finish(process: subprocess.Popen[bytes], top: Path) -> bytes | None:
-    output, complaint = process.communicate()
+def _output(process: subprocess.Popen[bytes], output: bytes, complaint: bytes, top: Path) -> bytes | None:
     if process.returncode == 0:
         return output
     text = complaint.decode(errors="replace").strip()

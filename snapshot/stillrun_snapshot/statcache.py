@@ -43,15 +43,18 @@ class StatCache:
             or content.get("root") != ascii(str(root))
         ):
             return cls(path, str(root))
-        return cls(path, str(root), known=content["files"], facts=content["facts"])
+        known, facts = content.get("files"), content.get("facts")
+        if not isinstance(known, dict) or not isinstance(facts, dict):
+            return cls(path, str(root))
+        return cls(path, str(root), known=known, facts=facts)
 
     def digest(self, path: str, status: os.stat_result) -> Digest | None:
         """Return the digest of a file that is as it was when it was read."""
         entry = self.known.get(path)
-        if entry is None or entry[:5] != [*_stamp(status)]:
+        if not isinstance(entry, list) or len(entry) != 6 or entry[:5] != [*_stamp(status)]:
             return None
         self.fresh[path] = entry
-        return Digest(entry[5])
+        return Digest(str(entry[5]))
 
     def add(self, path: str, status: os.stat_result, digest: Digest, now_ns: int) -> None:
         """Remember a file read after ``status`` was taken; one written just before may change unseen, it is not."""

@@ -10,7 +10,7 @@ from stillrun_snapshot.digest import Digest
 from stillrun_snapshot.errors import RecordError, StoreError
 from stillrun_snapshot.store import Store
 
-__all__ = ["FileEntry", "LinkEntry", "link_stays_inside", "put_tree", "tree_files"]
+__all__ = ["Entry", "FileEntry", "LinkEntry", "link_stays_inside", "put_tree", "tree_files"]
 
 _SCHEMA = "stillrun/tree/1"
 _UNSOUND = frozenset({"", ".", ".."})
@@ -42,7 +42,7 @@ def put_tree(store: Store, files: Mapping[str, Entry]) -> Digest:
     folders: dict[str, dict[str, Any]] = {"": root}
     for path, entry in files.items():
         above, _, name = path.rpartition("/")
-        if not _name_is_sound(name):
+        if not _name_is_sound(name) or path.startswith("/"):
             raise StoreError(f"{path!r} cannot be a path in a tree.")
         if isinstance(entry, LinkEntry) and not link_stays_inside(path, entry.target):
             raise StoreError(f"the link {path!r} -> {entry.target!r} leaves the tree.")

@@ -5,7 +5,7 @@ from types import MappingProxyType
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stillrun_snapshot.errors import RecordError
@@ -20,6 +20,7 @@ values = st.recursive(
 records = st.dictionaries(texts, values, max_size=6).map(lambda record: {**record, "schema": "stillrun/test/1"})
 
 
+@settings(max_examples=40, deadline=None)
 @given(records)
 def test_round_trip(record: dict[str, Any]) -> None:
     """parse(canonical(r)) == r, and canonical bytes are a fixed point."""
@@ -28,6 +29,7 @@ def test_round_trip(record: dict[str, Any]) -> None:
     assert canonical_bytes(parse_record(data, None)) == data
 
 
+@settings(max_examples=40, deadline=None)
 @given(records, st.randoms())
 def test_key_order_does_not_matter(record: dict[str, Any], random: Any) -> None:
     """canonical(r) == canonical(any reordering of r)."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 import sys
+import warnings
 
 from stillrun.canonical import SCHEME, canonical_digest
 from stillrun.errors import NotPicklable, StillrunError
@@ -61,12 +62,14 @@ class ArtifactWriter:
         if ref is not None and [part.digest for part in parts] == known:
             self._drop(parts)
             return {"same": ref["artifact"]}
-        canonical = canonical_digest(value, digests)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # a library's word about how we look at its objects is not the step's
+            canonical, preview = canonical_digest(value, digests), preview_of(value)
         return {
             "codec": CODEC,
             "parts": [self._placed(part) for part in parts],
             "type": type_name(value),
-            "preview": preview_of(value),
+            "preview": preview,
             "canonical": None if canonical is None else {"scheme": SCHEME, "digest": canonical},
         }
 

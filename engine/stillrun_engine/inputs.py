@@ -15,6 +15,9 @@ from stillrun_snapshot.store import Store
 
 __all__ = ["InputKeeper", "InputLimits"]
 
+_SYSTEM = ("/bin", "/etc", "/lib", "/lib64", "/sbin", "/usr", "/Library", "/System")
+"""Folders of the operating system: time zones, certificates. They belong to the machine, not to the run."""
+
 
 @dataclass(frozen=True)
 class InputLimits:
@@ -47,7 +50,8 @@ class InputKeeper:
         for base, folder in (("tree", self.root), ("cwd", self.cwd)):
             if path.is_relative_to(folder):
                 return {"base": base, "path": path.relative_to(folder).as_posix()}
-        return {"base": "absolute", "path": path.as_posix()}
+        base = "system" if any(path.is_relative_to(folder) for folder in _SYSTEM) else "absolute"
+        return {"base": base, "path": path.as_posix()}
 
     def _content(self, read: Mapping[str, Any]) -> dict[str, Any]:
         identity = (read["path"], read["device"], read["inode"], read["size"], read["mtime_ns"])
@@ -60,6 +64,8 @@ class InputKeeper:
         try:
             if _identity(path) != identity:
                 return {"size": size, "digest": None, "kept": False, "reason": "changed while the task ran"}
+            if any(path.is_relative_to(folder) for folder in _SYSTEM):
+                return {"size": size, "digest": digest_of_file(path)[0], "kept": False, "reason": "part of the system"}
             if size > self.limits.file or self._kept + size > self.limits.run:
                 return {
                     "size": size,

@@ -54,6 +54,8 @@ def lay_out(store: Store, run: Record, tree: Digest, files: Iterable[Record]) ->
 
 def _put_back(store: Store, file: Record, workspace: Workspace) -> str | None:
     """Place one file; the sentence that says why it cannot be."""
+    if file["base"] == "system":
+        return None
     if file["base"] == "absolute":
         return _check_in_place(file)
     if not file["kept"]:

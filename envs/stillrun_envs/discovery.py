@@ -80,9 +80,9 @@ def find_python(version: str | None, base: Path, memo: Memo, environ: Mapping[st
         if found is not None and _answers(found.version, version):
             memo.set(str(candidate), "find", version, str(base))
             return found
-    here = sorted({version_numbers(one.version): one.version for one in _installed(base, memo, environ)}.items())
+    here = sorted({facts.version, *_installed(environ)}, key=version_numbers)
     raise InterpreterError(
-        f"Python {version} is not on this machine; found {', '.join(text for _, text in here)}. "
+        f"Python {version} is not on this machine; found {', '.join(here)}. "
         f"Install it ('uv python install {version}'), or ask for one of these."
     )
 
@@ -146,14 +146,14 @@ def _pyenv(environ: Mapping[str, str]) -> list[Path]:
     return sorted(found, key=lambda path: version_numbers(path.parent.parent.name), reverse=True)
 
 
-def _installed(base: Path, memo: Memo, environ: Mapping[str, str]) -> Iterator[PythonFacts]:
+def _installed(environ: Mapping[str, str]) -> set[str]:
+    """The versions of the Pythons on this machine that steps can run on."""
     arguments = ["python", "list", "--only-installed", "--output-format", "json", "--no-config"]
     ended = command.run([command.uv(), *arguments], environ=command.quiet_environment(environ), limit_s=120)
     listed = json.loads(ended.output or "[]") if ended.code == 0 else []
-    for python in (base, *(Path(one["path"]) for one in listed if one.get("path")), *_pyenv(environ)):
-        facts = _tried(python, memo, environ)
-        if facts is not None and version_numbers(facts.version) >= OLDEST:
-            yield facts
+    found = {one["version"] for one in listed if one.get("implementation") == "cpython"}
+    found |= {path.parent.parent.name for path in _pyenv(environ)}
+    return {version for version in found if version_numbers(version) >= OLDEST}
 
 
 def _answers(version: str, wanted: str) -> bool:

@@ -131,7 +131,9 @@ class Lock:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "packages", tuple(sorted(self.packages, key=_order)))
-        object.__setattr__(self, "not_kept", tuple(sorted(self.not_kept, key=lambda one: (one.name, one.version))))
+        object.__setattr__(
+            self, "not_kept", tuple(sorted(self.not_kept, key=lambda one: (one.name, one.version, one.reason)))
+        )
         names = [(package.manager, package.name) for package in self.packages]
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from urllib.parse import quote
 
 from packaging import tags
+from packaging.requirements import Requirement
 from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
 
 from stillrun_envs import command
@@ -53,31 +54,76 @@ def resolve(
     index_url: str | None = None,
     extra_indices: Sequence[str] = (),
     supplied: Mapping[str, str] = MappingProxyType({}),
+    refresh: bool = False,
 ) -> list[Chosen]:
     """The wheels that satisfy ``requirements`` on the Python of ``facts``, sorted by name.
 
     facts: the Python they are for, which need not be on this machine. supplied: packages that come from elsewhere, by
-    version; the others are chosen to fit them.
+    version; the others are chosen to fit them. refresh: ask the index even for what uv has asked before.
     """
-    if not requirements:
+    wanted = [text for text in requirements if not _brought(Requirement(text), supplied)]
+    if not wanted:
         return []
-    surroundings = command.quiet_environment(index_environment(environ, index_url, extra_indices))
-    arguments = ["pip", "compile", "-", "--format", "pylock.toml", "--only-binary", ":all:", "--no-header", "--quiet"]
-    arguments += ["--python", str(facts.base_executable), "--no-python-downloads"]
-    arguments += ["--python-version", facts.version]
-    for name in supplied:
-        arguments += ["--no-emit-package", name]
-    with tempfile.TemporaryDirectory(prefix="stillrun-") as folder:
-        if supplied:
-            limits = Path(folder) / "constraints.txt"
-            limits.write_text("".join(f"{name}=={version}\n" for name, version in supplied.items()), "utf-8")
-            arguments += ["--constraints", str(limits)]
-        ended = command.run([command.uv(), *arguments], environ=surroundings, given="\n".join(requirements) + "\n")
+    ended = _compiled(wanted, facts, index_environment(environ, index_url, extra_indices), supplied, refresh=refresh)
     if ended.code != 0:
         raise _failure(ended.errors, facts)
     supported = {tag: rank for rank, tag in enumerate(supported_tags(facts))}
     listed = _tomllib.loads(ended.output).get("packages", [])
     return [_chosen(package, supported, facts) for package in listed if package["name"] not in supplied]
+
+
+def _brought(requirement: Requirement, supplied: Mapping[str, str]) -> bool:
+    """Whether conda brings what is required; raises ResolveError when it brings another version."""
+    version = supplied.get(canonicalize_name(requirement.name))
+    if version is None:
+        return False
+    if requirement.url is not None or not requirement.specifier.contains(version, prereleases=True):
+        raise ResolveError(
+            f"@pypi asks for {requirement} and conda brings {requirement.name} {version}; a step has one of them. "
+            "Ask for it in one place, or give both the same version."
+        )
+    return not requirement.extras  # what its extras need may have to come from the index
+
+
+def _compiled(
+    requirements: Sequence[str],
+    facts: PythonFacts,
+    environ: Mapping[str, str],
+    supplied: Mapping[str, str],
+    *,
+    refresh: bool,
+) -> command.Outcome:
+    """What uv answers. Packages that conda brings and the index does not have are left out of the question."""
+    arguments = ["pip", "compile", "-", "--format", "pylock.toml", "--only-binary", ":all:", "--no-header", "--quiet"]
+    arguments += ["--python", str(facts.base_executable), "--no-python-downloads", "--python-version", facts.version]
+    arguments += ["--refresh"] if refresh else []
+    for name in supplied:
+        arguments += ["--no-emit-package", name]
+    left_out: set[str] = set()
+    with tempfile.TemporaryDirectory(prefix="stillrun-") as folder:
+        limits, excludes = Path(folder) / "constraints.txt", Path(folder) / "excludes.txt"
+        while True:
+            bound = {name: version for name, version in supplied.items() if name not in left_out}
+            limits.write_text("".join(f"{name}=={version}\n" for name, version in bound.items()), "utf-8")
+            excludes.write_text("".join(f"{name}\n" for name in sorted(left_out)), "utf-8")
+            more = ["--constraints", str(limits)] if bound else []
+            more += ["--excludes", str(excludes)] if left_out else []
+            ended = command.run(
+                [command.uv(), *arguments, *more],
+                environ=command.quiet_environment(environ),
+                given="\n".join(requirements) + "\n",
+            )
+            absent = {name for name in bound if ended.code != 0 and _is_absent(name, ended.errors)}
+            if not absent:
+                return ended
+            left_out |= absent
+
+
+def _is_absent(name: str, said: str) -> bool:
+    """Whether uv says that the index lacks a package, or the version of it that was asked for."""
+    flat = " ".join(said.split())
+    missing = rf"(?<![\w.-]){re.escape(name)} was not found in|no version of {re.escape(name)}=="
+    return re.search(missing, flat) is not None
 
 
 def supported_tags(facts: PythonFacts) -> list[tags.Tag]:

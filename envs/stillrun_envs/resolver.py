@@ -46,6 +46,7 @@ class _Asking:
     memo: Memo
     environ: Mapping[str, str]
     progress: Callable[[str], None]
+    refresh: bool
 
 
 def lock_for(
@@ -66,7 +67,7 @@ def lock_for(
     """
     surroundings = os.environ if environ is None else environ
     with Memo(store) as memo:
-        asking = _Asking(request, store, memo, surroundings, progress)
+        asking = _Asking(request, store, memo, surroundings, progress, refresh)
         facts, question = _question(asking, base_python.absolute())
         if not refresh:
             known = _remembered(asking, question)
@@ -158,6 +159,7 @@ def _from_index(
         index_url=request.index_url,
         extra_indices=request.extra_indices,
         supplied=supplied,
+        refresh=asking.refresh,
     )
     addresses = tuple(url for url in (request.index_url, *request.extra_indices) if url)
     wanted = [Wanted(one.url, one.digest, one.size) for one in chosen]

@@ -143,7 +143,9 @@ class Catalog:
             with transaction(connection):
                 forget_pack(connection, name)
                 add_pack(connection, name, scan.entries, scan.end, sealed=scan.done)
+                connection.execute("DELETE FROM meta WHERE key = 'packs_seen'")
 
+        self._folder_seen = 0
         self.attempt(replace)
 
     def add(self, name: str, entries: Iterable[PackEntry], end: int, *, sealed: bool) -> None:

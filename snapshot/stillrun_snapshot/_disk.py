@@ -17,27 +17,27 @@ _REFUSED = {errno.EROFS, errno.EACCES, errno.EPERM}
 
 
 @contextmanager
-def writing(root: Path) -> Iterator[None]:
-    """Turn an OSError of the block into the StoreError that says what to do about the store at ``root``."""
+def writing(place: Path, what: str = "store") -> Iterator[None]:
+    """Turn an OSError of the block into the StoreError that says what to do about the place written to."""
     try:
         yield
     except OSError as error:
-        raise write_failure(root, error) from error
+        raise write_failure(place, error, what) from error
 
 
-def write_failure(root: Path, error: OSError) -> StoreError:
-    """Return the StoreError for ``error``, met while writing below ``root``."""
+def write_failure(place: Path, error: OSError, what: str = "store") -> StoreError:
+    """Return the StoreError for ``error``, met while writing below ``place``."""
     if error.errno in _FULL:
         return StoreFull(
-            f"the disk of the store {root} has no room left ({error.strerror}). "
-            "What was kept before is whole; free some space or choose another store, then try again."
+            f"the disk of the {what} {place} has no room left ({error.strerror}). "
+            f"What was kept before is whole; free some space or choose another {what}, then try again."
         )
     if error.errno in _REFUSED:
         return StoreReadOnly(
-            f"the store {root} cannot be written ({error.strerror}: {error.filename or root}). "
-            "Make its folder writable for this user, or choose another store."
+            f"the {what} {place} cannot be written ({error.strerror}: {error.filename or place}). "
+            f"Make its folder writable for this user, or choose another {what}."
         )
-    return StoreError(f"writing to the store {root} failed: {error}. The store is as it was; try again.")
+    return StoreError(f"writing to the {what} {place} failed: {error}. What was kept before is whole; try again.")
 
 
 def write_all(descriptor: int, data: bytes | memoryview) -> None:

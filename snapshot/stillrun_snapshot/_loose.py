@@ -159,19 +159,20 @@ def blocks_of(data: memoryview) -> Iterator[memoryview]:
         yield data[start : start + BLOCK]
 
 
-def blocks_of_file(path: Path, limit: int | None) -> Iterator[memoryview]:
+def blocks_of_file(stream: io.FileIO, limit: int | None) -> Iterator[memoryview]:
     """Yield a file in blocks; raises StoreError when it is longer than ``limit`` bytes."""
     total = 0
-    with open(path, "rb", buffering=0) as stream:
-        while True:
-            block = bytearray(BLOCK)  # a new one each time: the thread that hashes is still at the last
-            count = stream.readinto(block)
-            if not count:
-                return
-            total += count
-            if limit is not None and total > limit:
-                raise StoreError(f"{path} is longer than the {limit:,} bytes allowed for it; nothing was kept of it.")
-            yield memoryview(block)[:count]
+    while True:
+        block = bytearray(BLOCK)  # a new one each time: the thread that hashes is still at the last
+        count = stream.readinto(block)
+        if not count:
+            return
+        total += count
+        if limit is not None and total > limit:
+            raise StoreError(
+                f"{stream.name} is longer than the {limit:,} bytes allowed for it; nothing was kept of it."
+            )
+        yield memoryview(block)[:count]
 
 
 def _write_hashing(descriptor: int, blocks: Iterable[memoryview]) -> tuple[Digest, int]:

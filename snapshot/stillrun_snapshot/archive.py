@@ -26,7 +26,7 @@ def write_tar(store: Store, tree: Digest, out: Path) -> None:
     if os.path.lexists(out):
         raise StoreError(f"{out} is there already. Name another file; nothing was written.")
     temporary = out.with_name(fresh_name("." + out.name))
-    with writing(out):
+    with writing(out, "archive"):
         out.parent.mkdir(parents=True, exist_ok=True)
         try:
             with (

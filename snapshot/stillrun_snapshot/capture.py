@@ -82,7 +82,7 @@ def capture_tree(store: Store, root: Path, files: Iterable[str | os.PathLike[str
     """
     cache = StatCache(root / "unused", "")
     job = _Capture(store, root, cache, CaptureLimits(source_file=1 << 62, data_file=1 << 62))
-    job.take([Path(file).as_posix() for file in files], None, total=1 << 62, secrets=True)
+    job.take([Path(file).as_posix() for file in files], None, total=1 << 62, strict=True)
     if job.left_out:
         item = job.left_out[0]
         raise CaptureError(f"{root / item.path} cannot be part of a tree: {item.reason}.")
@@ -128,7 +128,7 @@ class _Capture:
 
     # -- taking --------------------------------------------------------------------------------------------------
 
-    def take(self, paths: Iterable[str], own: str | None, *, total: int, secrets: bool = False) -> None:
+    def take(self, paths: Iterable[str], own: str | None, *, total: int, strict: bool = False) -> None:
         """Make entries of the paths; ``own`` is the flow, which must not be missing."""
         base = f"{self.root}/"
         regular: list[tuple[str, os.stat_result]] = []
@@ -136,8 +136,10 @@ class _Capture:
             try:
                 status = os.lstat(base + path)
             except (FileNotFoundError, NotADirectoryError):
+                if strict:
+                    self.left_out.append(LeftOut(_told(path), 0, "there is no such file"))
                 continue  # tracked, but not in the work tree now
-            reason = None if path == own else self._reason(path, status, secrets)
+            reason = None if path == own else self._reason(path, status, strict)
             if reason is not None:
                 self.left_out.append(LeftOut(_told(path), status.st_size, reason))
             elif stat.S_ISLNK(status.st_mode):
@@ -148,16 +150,18 @@ class _Capture:
         self._check_size(own, regular, total)
         self._take_files(base, regular, own)
 
-    def _reason(self, path: str, status: os.stat_result, secrets: bool) -> str | None:
-        if not secrets and is_secret(path):
+    def _reason(self, path: str, status: os.stat_result, strict: bool) -> str | None:
+        if not strict and is_secret(path):
             return "secret"
         if _told(path) != path:
             return "its name is not UTF-8"
         if stat.S_ISREG(status.st_mode):
             limit = self.limits.for_file(path)
             return f"larger than {limit:,} bytes" if status.st_size > limit else None
-        if stat.S_ISLNK(status.st_mode) or stat.S_ISDIR(status.st_mode):
+        if stat.S_ISLNK(status.st_mode):
             return None
+        if stat.S_ISDIR(status.st_mode):  # tracked as a file, and what is in it now is untracked
+            return "a folder" if strict else None
         return "neither a file nor a link"
 
     def _check_size(self, own: str | None, regular: list[tuple[str, os.stat_result]], limit: int) -> None:

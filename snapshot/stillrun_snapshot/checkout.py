@@ -39,7 +39,7 @@ def checkout(store: Store, tree: Digest) -> Path:
 def export_tree(store: Store, tree: Digest, out: Path) -> None:
     """Write the tree to the folder ``out``, which must be empty or not exist."""
     _require_empty(out)
-    with writing(out):
+    with writing(out, "folder"):
         out.mkdir(parents=True, exist_ok=True)
         for path, entry in tree_files(store, tree):
             _write_entry(store, out / path, entry, read_only=False)

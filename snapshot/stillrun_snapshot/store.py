@@ -178,8 +178,8 @@ class Store:
             _require_digest(path, *digest_of_file(path), expect)
             return expect
         self._require_writable()
-        blocks = blocks_of_file(path, limit)
-        with writing(self.root):
+        with open(path, "rb", buffering=0) as source, writing(self.root):
+            blocks = blocks_of_file(source, limit)
             return self._put_blocks(blocks, lambda digest, count: _require_digest(path, digest, count, expect))
 
     def adopt(self, path: Path, digest: Digest, size: int) -> None:

@@ -289,7 +289,13 @@ def run_flow(host: HostProcess, file: Path, *, fresh: bool = False, **values: st
         if following["foreach"] is not None:
             group = _Group(following["count"], True)
             for at in range(group.size):
-                frame = {"step": step, "variable": following["foreach"], "index": at, "count": group.size, "items": refs[following["foreach"]]}
+                frame = {
+                    "step": step,
+                    "variable": following["foreach"],
+                    "index": at,
+                    "count": group.size,
+                    "items": refs[following["foreach"]],
+                }
                 waiting.append((targets[0], [record], [*frames, frame], [*stack, (group, at)]))
         elif len(targets) > 1:
             group = _Group(len(targets), False)

@@ -70,7 +70,11 @@ def test_an_unchanged_array_costs_neither_hashing_nor_writing(big: Any) -> None:
     same = big.refs["start"][0]["array"]
     assert look.artifacts["array"] == {"same": same["artifact"]}
     assert look.artifacts["text"] == {"same": big.refs["start"][0]["text"]["artifact"]}
-    assert big.tasks["alias"][0].artifacts["view"]["parts"][1] == {"digest": same["parts"][1]["digest"], "size": 200_000_000, "held": True}
+    assert big.tasks["alias"][0].artifacts["view"]["parts"][1] == {
+        "digest": same["parts"][1]["digest"],
+        "size": 200_000_000,
+        "held": True,
+    }
 
 
 def test_arrays_come_back_mapped_and_writable(big: Any) -> None:
@@ -93,7 +97,10 @@ def test_a_change_of_one_element_in_place_is_kept_and_stays_private(big: Any) ->
 def test_checked_parts_are_not_hashed_and_unchecked_ones_are(big: Any) -> None:
     """An array that counts as checked and of which one item is read never comes into memory as a whole."""
     host = big.host
-    refs = {name: {**ref, "parts": [{**part, "checked": True} for part in ref["parts"]]} for name, ref in big.refs["start"][0].items()}
+    refs = {
+        name: {**ref, "parts": [{**part, "checked": True} for part in ref["parts"]]}
+        for name, ref in big.refs["start"][0].items()
+    }
     inputs = [{"step": "start", "task": "1", "index": None, "artifacts": refs}]
     params = host.parameters()
     checked = host.task("look", inputs=inputs, parameters=params)
@@ -151,7 +158,9 @@ UNPICKLABLE = [
 
 
 @pytest.mark.parametrize(("lines", "told", "cure"), UNPICKLABLE)
-def test_what_cannot_be_kept_is_told_with_its_line(host: HostProcess, tmp_path: Path, lines: str, told: str, cure: str) -> None:
+def test_what_cannot_be_kept_is_told_with_its_line(
+    host: HostProcess, tmp_path: Path, lines: str, told: str, cure: str
+) -> None:
     nasty = "class Nasty:\n    def __reduce__(self): 1 / 0\n"
     file = one(tmp_path, f"self.good = bytes(100000)\n{lines}\npass", nasty)
     host.load(file)
@@ -194,7 +203,12 @@ def test_damaged_and_missing_parts_are_refused_by_digest(host: HostProcess, tmp_
 
 
 def test_a_full_disk_is_told(host: HostProcess, tmp_path: Path) -> None:
-    host.load(one(tmp_path, "import resource, signal\nsignal.signal(signal.SIGXFSZ, signal.SIG_IGN)\nresource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))\nself.x = bytes(1_000_000)"))
+    host.load(
+        one(
+            tmp_path,
+            "import resource, signal\nsignal.signal(signal.SIGXFSZ, signal.SIG_IGN)\nresource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))\nself.x = bytes(1_000_000)",
+        )
+    )
     done = host.task("start")
     assert (done.error["kind"], done.error["type"]) == ("storage", "SpillError")
     assert str(host.spill) in done.error["message"]
@@ -203,7 +217,10 @@ def test_a_full_disk_is_told(host: HostProcess, tmp_path: Path) -> None:
 
 def test_what_the_step_left_unread_is_passed_on_unread(host: HostProcess, tmp_path: Path) -> None:
     host.load(one(tmp_path, "pass"))
-    nowhere = {"artifact": "sha256:" + "0" * 64, "parts": [{"digest": "sha256:" + "1" * 64, "size": 10, "path": "/nowhere", "offset": 0}]}
+    nowhere = {
+        "artifact": "sha256:" + "0" * 64,
+        "parts": [{"digest": "sha256:" + "1" * 64, "size": 10, "path": "/nowhere", "offset": 0}],
+    }
     inputs = [{"step": "start", "task": "1", "index": None, "artifacts": {"x": nowhere}}]
     assert host.task("start", inputs=inputs).artifacts == {"x": {"same": nowhere["artifact"]}}
 

@@ -214,7 +214,8 @@ class TextLike(str):
 
 
 @pytest.mark.parametrize(
-    "value", [Unknown(), Slotted(), TextLike("a"), lambda: 1, len, int, sys, iter([]), object(), open(__file__, "rb").close]
+    "value",
+    [Unknown(), Slotted(), TextLike("a"), lambda: 1, len, int, sys, iter([]), object(), open(__file__, "rb").close],
 )
 def test_unknown_types_have_none(value: Any) -> None:
     assert digest(value) is None
@@ -265,7 +266,9 @@ print(json.dumps([canonical_digest(value) for value in values]))
 
 
 def corpus(executable: str, seed: str) -> list[str]:
-    done = subprocess.run([executable, "-I", "-c", CORPUS, str(FACE)], capture_output=True, env={"PYTHONHASHSEED": seed})
+    done = subprocess.run(
+        [executable, "-I", "-c", CORPUS, str(FACE)], capture_output=True, env={"PYTHONHASHSEED": seed}
+    )
     assert done.returncode == 0, done.stderr.decode()
     found: list[str] = json.loads(done.stdout)
     return found
@@ -350,8 +353,8 @@ def test_arrays_that_differ() -> None:
 
 def test_arrays_without_a_digest() -> None:
     np = pytest.importorskip("numpy")
-    for value in (np.ma.array([1], mask=[True]), np.matrix([1]) if hasattr(np, "matrix") else None, np.array([1], "g"), np.random.default_rng(1)):
-        assert value is None or digest(value) is None
+    for value in (np.ma.array([1], mask=[True]), np.array([1], "g"), np.random.default_rng(1)):
+        assert digest(value) is None
 
 
 @given(st.integers(0, 999), st.sampled_from(["<f8", "<f4", ">i2", "c16", "?", "U3", "M8[s]"]), st.booleans())
@@ -398,7 +401,10 @@ def tables() -> tuple[list[Any], list[Any]]:
         (pd.Series(categories), pd.Series(categories.copy())),
         (pd.Series(odd), pd.Series(odd.copy())),
         (pd.MultiIndex.from_product([[1, 2], ["a"]]), pd.MultiIndex.from_tuples([(1, "a"), (2, "a")])),
-        (pd.Series(pd.period_range("2020", periods=2, freq="M")), pd.Series(pd.PeriodIndex(["2020-01", "2020-02"], freq="M"))),
+        (
+            pd.Series(pd.period_range("2020", periods=2, freq="M")),
+            pd.Series(pd.PeriodIndex(["2020-01", "2020-02"], freq="M")),
+        ),
         (pd.interval_range(0, 2), pd.IntervalIndex.from_tuples([(0, 1), (1, 2)])),
         (pd.Timestamp("2020", tz="UTC"), pd.Timestamp("2020", tz="UTC")),
     ]

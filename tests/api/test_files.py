@@ -35,7 +35,7 @@ def test_reads_and_writes_are_recorded(host: HostProcess, tmp_path: Path) -> Non
             open("new.txt").close()
             open("both", "r+").close()
             open("a.csv", "a").close()
-            open({str(ignored / 'x')!r}).close()
+            open({str(ignored / "x")!r}).close()
             open("/proc/self/stat").close()
             open("/dev/null").close()
             open(os.devnull, "w").close()

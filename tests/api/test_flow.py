@@ -11,7 +11,7 @@ import pytest
 
 from .driver import FACE, HostProcess, python, run_flow, write_flow
 
-WHOLE = '''
+WHOLE = """
 from stillrun import FlowSpec, Parameter, current, step
 
 class Point:
@@ -66,7 +66,7 @@ class Whole(FlowSpec):
     @step
     def end(self):
         self.summary = (self.kept, hasattr(self, "gone"), self.input, self.index, self.foreach_stack())
-'''
+"""
 
 
 @pytest.mark.parametrize(("version", "fresh"), [("3.8", False), ("3.11", False), ("3.11", True), ("3.13", False)])
@@ -214,7 +214,13 @@ def test_a_wrong_end_of_a_step_is_told(host: HostProcess, tmp_path: Path) -> Non
 
 def test_making_a_flow_without_the_command_says_how_to_get_it(tmp_path: Path) -> None:
     file = write_flow(tmp_path, "class F(FlowSpec):\n    pass\nif __name__ == '__main__':\n    F()\n")
-    command = [sys.executable, "-I", "-S", "-c", f"import sys, runpy; sys.path.insert(0, {str(FACE)!r}); runpy.run_path({str(file)!r}, run_name='__main__')"]
+    command = [
+        sys.executable,
+        "-I",
+        "-S",
+        "-c",
+        f"import sys, runpy; sys.path.insert(0, {str(FACE)!r}); runpy.run_path({str(file)!r}, run_name='__main__')",
+    ]
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 2
     assert done.stderr.startswith("stillrun: ") and done.stderr.count("\n") == 1
@@ -226,9 +232,15 @@ def test_making_a_flow_hands_over_to_the_command(tmp_path: Path) -> None:
     command.mkdir(parents=True)
     (command / "__init__.py").touch()
     (command / "__main__.py").write_text("import sys, json; print(json.dumps(sys.argv[1:]))")
-    file = write_flow(tmp_path, "class Fé(FlowSpec):\n    pass\nif __name__ == '__main__':\n    print('first')\n    Fé()\n", "mein flöw.py")
+    file = write_flow(
+        tmp_path,
+        "class Fé(FlowSpec):\n    pass\nif __name__ == '__main__':\n    print('first')\n    Fé()\n",
+        "mein flöw.py",
+    )
     environment = {"PYTHONPATH": f"{FACE}:{command.parent}", "PYTHONIOENCODING": "utf-8", "PYTHONUTF8": "1"}
-    done = subprocess.run([sys.executable, "-S", file.name, "run", "--x", "ü"], capture_output=True, cwd=tmp_path, env=environment)
+    done = subprocess.run(
+        [sys.executable, "-S", file.name, "run", "--x", "ü"], capture_output=True, cwd=tmp_path, env=environment
+    )
     first, second = done.stdout.decode().splitlines()
     assert first == "first"
     import json

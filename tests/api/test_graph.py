@@ -104,7 +104,9 @@ def test_nested_splits_over_several_lines(described: Any) -> None:
 
 
 def test_steps_of_base_classes_in_other_files(described: Any, tmp_path: Path) -> None:
-    base = "from stillrun import *\nclass Base(FlowSpec):\n    @step\n    def start(self):\n        self.next(self.work)\n"
+    base = (
+        "from stillrun import *\nclass Base(FlowSpec):\n    @step\n    def start(self):\n        self.next(self.work)\n"
+    )
     (tmp_path / "the_base_of_it.py").write_text(base)
     text = """
     from stillrun import *

@@ -108,13 +108,20 @@ def test_which_flow(new_host: Any, tmp_path: Path) -> None:
     assert new_host().load(file)["error"]["cure"] == "Say which: flow.py:B."
     assert new_host().load(file, **{"class": "C"})["description"]["class"] == "C"
     assert "Did you mean" not in new_host().load(file, **{"class": "Z"})["error"]["cure"]
-    assert new_host().load(write_flow(tmp_path, "class Base(FlowSpec): pass\nclass Leaf(Base): pass\n", "other.py"))["description"]["class"] == "Leaf"
+    assert (
+        new_host().load(write_flow(tmp_path, "class Base(FlowSpec): pass\nclass Leaf(Base): pass\n", "other.py"))[
+            "description"
+        ]["class"]
+        == "Leaf"
+    )
 
 
 def test_refuses_names_that_python_needs_and_files_that_are_not_there(new_host: Any, tmp_path: Path) -> None:
     assert new_host().load(write_flow(tmp_path, "class F(FlowSpec): pass", "json.py"))["error"]["kind"] == "import"
     assert new_host().load(tmp_path / "nowhere.py")["error"]["kind"] == "no_flow"
-    assert new_host().load(write_flow(tmp_path, "class F(FlowSpec): pass"), cwd="/nowhere/here")["error"]["kind"] == "flow"
+    assert (
+        new_host().load(write_flow(tmp_path, "class F(FlowSpec): pass"), cwd="/nowhere/here")["error"]["kind"] == "flow"
+    )
 
 
 def test_refuses_what_is_not_the_protocol(new_host: Any, tmp_path: Path) -> None:
@@ -370,7 +377,9 @@ def test_large_messages_both_ways_at_once(host: HostProcess, tmp_path: Path) -> 
 
 
 def test_usage_and_missing_working_directory(host: HostProcess, tmp_path: Path) -> None:
-    host.load(one_step(tmp_path, "x = bytearray(50_000_000)\nself.here = os.getcwd()\nself.v = os.environ['STILLRUN_TEST']"))
+    host.load(
+        one_step(tmp_path, "x = bytearray(50_000_000)\nself.here = os.getcwd()\nself.v = os.environ['STILLRUN_TEST']")
+    )
     (tmp_path / "elsewhere").mkdir()
     done = host.task("start", cwd=str(tmp_path / "elsewhere"), variables={"STILLRUN_TEST": "é"})
     assert done.artifacts["here"]["preview"] == repr(str(tmp_path / "elsewhere"))
@@ -404,7 +413,12 @@ def test_errors_name_the_user_s_file(host: HostProcess, tmp_path: Path) -> None:
     file = one_step(tree, "from inner.deep import fail\nfail()")
     host.load(file, source=home)
     error = host.task("start").error
-    assert (error["file"], error["line"], error["kind"], error["step"]) == ("/home/somebody/project/sub/inner/deep.py", 2, "user", "start")
+    assert (error["file"], error["line"], error["kind"], error["step"]) == (
+        "/home/somebody/project/sub/inner/deep.py",
+        2,
+        "user",
+        "start",
+    )
     assert f'File "{home}", line' in error["traceback"]
     assert str(tmp_path) not in error["traceback"]
 
@@ -415,4 +429,6 @@ def test_a_task_holds_no_descriptor_of_the_host(host: HostProcess, tmp_path: Pat
     for key in ("a", "b", "c"):
         host.start(key, "start")
     done = host.finish(3)
-    assert all(len(each.artifacts["fds"]["preview"].split(",")) == 5 for each in done.values())  # 0 1 2, result, the listing
+    assert all(
+        len(each.artifacts["fds"]["preview"].split(",")) == 5 for each in done.values()
+    )  # 0 1 2, result, the listing

@@ -149,9 +149,9 @@ def test_remotes_are_kept_without_credentials(
     for _ in range(2):
         record = store.get_record(capture_code(store, repository / "flows/flow.py").code, "code")
         assert record["git"]["remotes"] == {"origin": kept}
-    git(repository, "remote", "rename", "origin", "up stream/é")
+    git(repository, "remote", "rename", "origin", "fork/é")
     record = store.get_record(capture_code(store, repository / "flows/flow.py").code, "code")
-    assert record["git"]["remotes"] == {"up stream/é": kept}
+    assert record["git"]["remotes"] == {"fork/é": kept}
     soft = b"".join(path.read_bytes() for path in (store.root / "cache").rglob("*.json"))
     assert b"t0ken" not in soft
 
@@ -201,6 +201,13 @@ def test_the_variables_of_a_git_hook_do_not_mislead(
     monkeypatch.setenv("GIT_DIR", str(tmp_path / "elsewhere"))
     monkeypatch.setenv("GIT_INDEX_FILE", str(tmp_path / "index"))
     assert capture_code(store, repository / "flows/flow.py").files == 3
+
+
+def test_a_tracked_file_that_became_a_folder(store: Store, repository: Path) -> None:
+    (repository / "lib/a.py").unlink()
+    write(repository, {"lib/a.py/inner.py": "i"})
+    captured = capture_code(store, repository / "flows/flow.py")
+    assert paths(store, captured) == [".gitignore", "flows/flow.py", "lib/a.py/inner.py"] and captured.left_out == ()
 
 
 def test_git_that_fails_is_told_with_its_words(store: Store, repository: Path) -> None:
@@ -430,8 +437,10 @@ def test_capture_tree_takes_what_it_is_told_or_refuses(store: Store, tmp_path: P
         "a.key": FileEntry(digest_of(b"y"), 1),
     }
     (root / "out").symlink_to("/etc")
-    with pytest.raises(CaptureError, match="leads out"):
-        capture_tree(store, root, ["out"])
+    (root / "folder").mkdir()
+    for path, reason in (("out", "leads out"), ("folder", "a folder"), ("absent", "no such file")):
+        with pytest.raises(CaptureError, match=reason):
+            capture_tree(store, root, [".env", path])
 
 
 def test_git_is_asked_twice_for_an_unchanged_flow(

@@ -203,6 +203,8 @@ def _drop_exit_functions() -> None:
     if pools is not None:
         pools._finalizer_registry.clear()
         atexit.register(pools._exit_function)
+    if "logging" in sys.modules:
+        atexit.register(sys.modules["logging"].shutdown)  # handlers that buffer write out what they hold
     weakref.finalize._registered_with_atexit = False  # type: ignore[attr-defined]  # its hook was cleared above
 
 

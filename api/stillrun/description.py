@@ -23,7 +23,7 @@ def describe(flow: type, source: str) -> dict[str, Any]:
     return {
         "name": flow.__name__,
         "file": os.path.basename(source),
-        "doc": _doc(flow.__doc__ if flow.__doc__ != FlowSpec.__doc__ else None),
+        "doc": _doc(flow.__doc__),
         "class": flow.__qualname__,
         "steps": [
             {

@@ -7,6 +7,7 @@ __all__ = [
     "ArtifactMissing",
     "FlowError",
     "MergeConflict",
+    "NetworkRefused",
     "NextError",
     "NotPicklable",
     "ParameterError",
@@ -80,6 +81,14 @@ class SpillError(StillrunError):
     """An artifact could not be written to the folder that it was to be written to."""
 
     kind = "storage"
+
+
+class NetworkRefused(StillrunError, ConnectionError):
+    """A step used the network in a replay that has none."""
+
+    def __init__(self, message: str, *, cure: str | None = None) -> None:
+        super().__init__(message, cure=cure)
+        self.errno, self.strerror = 101, message  # ENETUNREACH; libraries wrap these two into errors of their own
 
 
 class MergeConflict(StillrunError):

@@ -172,6 +172,8 @@ class Host:
             self._refuse(error("protocol", f"this step host does not know the message {header.get('op')!r}."))
         elif self._loaded is None and header["op"] in ("parameters", "task"):
             self._refuse(error("protocol", f"{header['op']!r} came before a flow was loaded."))
+        elif header["op"] == "task" and header["key"] in self._tasks:
+            self._refuse(error("protocol", f"a task with the key {header['key']!r} is running already."))
         else:
             handler(header, body)
 
@@ -188,6 +190,9 @@ class Host:
             description = describe(loaded.flow, header["source"])
         except Refused as refused:
             self._refuse(refused.error)
+            return
+        except Exception as err:  # a class can be strange in more ways than we know
+            self._refuse(error_of(err, None))
             return
         self._loaded, self._load_message = loaded, header
         self._watch_children()
@@ -219,8 +224,7 @@ class Host:
     def _start(self, header: Mapping[str, Any], body: bytes) -> None:
         key, spec = header["key"], header["spec"]
         try:
-            run = self._fresh(spec, body) if header.get("fresh") else self._forked(spec, body)
-            child = spawn(run, self._forget)
+            child = self._spawn_fresh(spec, body) if header.get("fresh") else self._spawn_fork(spec, body)
         except OSError as err:
             why = error("storage", f"no process can be started for the task ({err.strerror}).", step=spec["step"])
             self._finish(key, {"code": None, "signal": None}, _USAGE, {"ok": False, **_NOTHING, "error": why}, b"")
@@ -231,26 +235,26 @@ class Host:
                 self._watch(task, stream)
         self._connection.send({"op": "started", "key": key, "pid": child.pid})
 
-    def _forked(self, spec: Mapping[str, Any], body: bytes) -> Callable[[int], int]:
+    def _spawn_fork(self, spec: Mapping[str, Any], body: bytes) -> Child:
         def run(result: int) -> int:
             assert self._loaded is not None
             return _report(run_task(self._loaded, spec, body), result)
 
-        return run
+        return spawn(run, self._forget)
 
-    def _fresh(self, spec: Mapping[str, Any], body: bytes) -> Callable[[int], int]:
-        order = tempfile.TemporaryFile(dir=spec["spill"])  # noqa: SIM115  # closed when the function below is dropped
-        for piece in pack({"load": self._load_message, "spec": spec}, body):
-            order.write(piece)
-        order.seek(0)
+    def _spawn_fresh(self, spec: Mapping[str, Any], body: bytes) -> Child:
+        with tempfile.TemporaryFile(dir=spec["spill"]) as order:
+            for piece in pack({"load": self._load_message, "spec": spec}, body):
+                order.write(piece)
+            order.seek(0)
 
-        def run(result: int) -> int:
-            os.set_inheritable(order.fileno(), True)
-            os.set_inheritable(result, True)
-            command = [sys.executable, *_args_from_interpreter_flags(), "-c", FRESH, os.path.dirname(FACE)]
-            os.execv(sys.executable, [*command, str(order.fileno()), str(result)])  # noqa: S606  # no shell
+            def run(result: int) -> int:
+                os.set_inheritable(order.fileno(), True)
+                os.set_inheritable(result, True)
+                command = [sys.executable, *_args_from_interpreter_flags(), "-c", FRESH, os.path.dirname(FACE)]
+                os.execv(sys.executable, [*command, str(order.fileno()), str(result)])  # noqa: S606  # no shell
 
-        return run
+            return spawn(run, self._forget)
 
     def _stop(self, header: Mapping[str, Any], _: bytes) -> None:
         task = self._tasks.get(header["key"])

@@ -30,6 +30,7 @@ class Input:
         self._task = record["task"]
         self._position = record.get("index")
         self._variable = variable
+        self._items = record.get("items")
         self._reader = reader
         self._parameters = parameters
         self._refs = {name: ref for name, ref in record["artifacts"].items() if name not in parameters}
@@ -42,7 +43,11 @@ class Input:
     @property
     def input(self) -> Any:
         """The item that the branch was for; None for a static branch."""
-        if self._variable is None or self._position is None:
+        if self._position is None:
+            return None
+        if self._items is not None:
+            return self._reader.load(self._items, self._variable or "items")[self._position]
+        if self._variable is None:
             return None
         return getattr(self, self._variable)[self._position]
 

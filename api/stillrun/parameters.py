@@ -131,10 +131,10 @@ class Parameter:
                 return _truth(text)
             assert self.type is not None
             return self.type(text)
-        except Exception as err:  # a user's type may raise anything; all of it means: wrong value
+        except (Exception, SystemExit) as err:  # a user's type may raise anything; all of it means: wrong value
             raise self._wrong(text, what, err) from err
 
-    def _wrong(self, value: object, what: str, err: Exception | None = None) -> ParameterError:
+    def _wrong(self, value: object, what: str, err: BaseException | None = None) -> ParameterError:
         plain = self.type in (int, float, str, bool)
         reason = f" ({type(err).__name__}: {err})" if err is not None and not plain else ""
         return ParameterError(
@@ -196,7 +196,7 @@ def _call_default(name: str, function: Any, context: ParameterContext) -> Any:
         wants_context = False
     try:
         return function(context) if wants_context else function()
-    except Exception as err:
+    except (Exception, SystemExit) as err:
         raise ParameterError(
             f"parameter {name!r}: its default could not be computed ({type(err).__name__}: {err}).",
             cure=f"Mend the function, or give a value with --{name}.",

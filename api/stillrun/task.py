@@ -13,6 +13,7 @@ from stillrun.files import FileRecorder
 from stillrun.flowfile import LoadedFlow
 from stillrun.graph import graph_of
 from stillrun.inputs import Input, Inputs
+from stillrun.network import refuse_network
 from stillrun.reader import ArtifactReader
 from stillrun.source import assigned_names, step_source
 from stillrun.taskstate import TaskState
@@ -111,9 +112,11 @@ def _facts(loaded: LoadedFlow, spec: Mapping[str, Any]) -> dict[str, Any]:
 def _run_step(loaded: LoadedFlow, spec: Mapping[str, Any], flow: Any, state: TaskState, recorder: FileRecorder) -> None:
     step, arguments = spec["step"], []
     if spec["join"]:
-        variable = spec.get("joined_variable") or _foreach_variable(loaded, spec)
+        variable = _foreach_variable(loaded, spec)
         joined = [Input(each, state.reader, spec["parameters"], variable) for each in spec["inputs"]]
         arguments = [Inputs(joined)]
+    if spec.get("offline"):
+        refuse_network()
     recorder.start()
     try:
         getattr(flow, step)(*arguments)

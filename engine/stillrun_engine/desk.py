@@ -14,7 +14,7 @@ from stillrun_engine.history import History
 from stillrun_engine.inputs import InputKeeper
 from stillrun_engine.logs import TaskLog
 from stillrun_engine.outcome import error_of_task
-from stillrun_engine.parts import Body, keep_outputs, references
+from stillrun_engine.parts import Body, keep_outputs, reference, references
 from stillrun_engine.plan import Split, TaskKey
 from stillrun_engine.reporter import Reporter
 from stillrun_snapshot.digest import Digest
@@ -104,9 +104,9 @@ class Desk:
             "step": key.step,
             "task": key.task,
             "attempt": 0,
-            "foreach": [_split_entry(split) for split in assignment.foreach],
+            "foreach": [self._frame(split, body) for split in assignment.foreach],
             "join": assignment.join,
-            "inputs": [self._input(given, assignment.join, body) for given in assignment.inputs],
+            "inputs": [self._input(given, assignment, body) for given in assignment.inputs],
             "parameters": references(self._store, identity.parameters, body),
             "cwd": str(identity.cwd),
             "spill": str(self._spills),
@@ -161,14 +161,21 @@ class Desk:
         """Remove what unfinished tasks left behind."""
         shutil.rmtree(self._spills, ignore_errors=True)
 
-    def _input(self, given: TaskInput, join: bool, body: Body) -> dict[str, Any]:
+    def _input(self, given: TaskInput, assignment: Assignment, body: Body) -> dict[str, Any]:
         position = given.key.position
+        of_foreach = len(position) > len(assignment.key.position)
         return {
             "step": given.key.step,
             "task": given.key.task,
-            "index": position[-1] if join and position else None,
+            "index": position[-1] if of_foreach else None,
             "artifacts": references(self._store, given.artifacts, body),
         }
+
+    def _frame(self, split: Split, body: Body) -> dict[str, Any]:
+        entry = _split_entry(split)
+        if split.items is not None:
+            entry["items"] = reference(self._store, Digest(split.items), body)
+        return entry
 
     def _facts(self, assignment: Assignment) -> dict[str, Any]:
         history = self._history
@@ -193,4 +200,10 @@ class _Open:
 
 
 def _split_entry(split: Split) -> dict[str, Any]:
-    return {"step": split.step, "variable": split.variable, "index": split.index, "count": split.count}
+    return {
+        "step": split.step,
+        "variable": split.variable,
+        "index": split.index,
+        "count": split.count,
+        "items": split.items,
+    }

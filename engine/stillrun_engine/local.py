@@ -147,7 +147,7 @@ def load_request(tree: Path, flow_file: str, source: Path, class_name: str | Non
         "op": "load",
         "protocol": PROTOCOL,
         "file": str(tree / flow_file),
-        "root": str(tree),
+        "tree": str(tree),
         "source": str(source),
         "class": class_name,
         "cwd": str(cwd),

@@ -30,12 +30,13 @@ class TaskKey:
 
 @dataclass(frozen=True)
 class Split:
-    """One open foreach that a task stands in."""
+    """One open foreach that a task stands in. items: the artifact record that holds what is iterated over."""
 
     step: str
     variable: str
     index: int
     count: int
+    items: str | None = None
 
 
 @dataclass(frozen=True)
@@ -132,10 +133,12 @@ class Plan:
         """The first task of every run."""
         return self._ready(TaskKey("start", ()), (), (), join=False)
 
-    def finished(self, key: TaskKey, next_steps: Sequence[str], count: int | None) -> list[WaitingTask]:
+    def finished(
+        self, key: TaskKey, next_steps: Sequence[str], count: int | None, items: str | None = None
+    ) -> list[WaitingTask]:
         """The tasks that may start now that ``key`` has finished.
 
-        next_steps, count: what the task passed to ``self.next``; count is the number of items of a foreach.
+        next_steps, count, items: what the task passed to ``self.next``; the latter two for a foreach.
         """
         foreach = self._foreach.pop(key)
         variable = self._graph[key.step].foreach
@@ -143,7 +146,7 @@ class Plan:
             return [
                 self._ready(
                     TaskKey(next_steps[0], (*key.position, index)),
-                    (*foreach, Split(key.step, variable, index, count)),
+                    (*foreach, Split(key.step, variable, index, count, items)),
                     (key,),
                     join=False,
                 )

@@ -213,7 +213,7 @@ class _Replay:
         return False
 
     def prepare(self, waiting: Record) -> TaskWork:
-        foreach = tuple(Split(s["step"], s["variable"], s["index"], s["count"]) for s in waiting["foreach"])
+        foreach = tuple(Split(**s) for s in waiting["foreach"])
         inputs = tuple(self._input(parent) for parent in waiting["inputs"])
         return self._desk.work(
             Assignment(key_of(waiting), Digest(waiting["environment"]), foreach, inputs, waiting["join"])

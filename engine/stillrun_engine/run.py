@@ -136,7 +136,8 @@ class _RunTasks:
         self._done[kept.key] = TaskInput(kept.key, kept.record, kept.artifacts)
         if kept.next is None:
             return []
-        return self._plan.finished(kept.key, kept.next["steps"], kept.next["count"])
+        items = kept.artifacts.get(kept.next["foreach"]) if kept.next["foreach"] else None
+        return self._plan.finished(kept.key, kept.next["steps"], kept.next["count"], items)
 
     def breathe(self, *, busy: bool) -> None:
         self._history.commit(only_if_due=busy)

@@ -8,9 +8,9 @@ import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from stillrun_snapshot._layout import STORE_MARK
 from stillrun_snapshot.errors import CaptureError
 from stillrun_snapshot.selection import IGNORE_FILE, CaptureLimits, IgnoreRules, LeftOut, is_secret
-from stillrun_snapshot.store import STORE_MARK
 
 __all__ = ["FolderListing", "list_folder"]
 

@@ -94,7 +94,7 @@ def git_remotes(top: Path, cache: StatCache) -> dict[str, str]:
     )
     known = cache.fact("remotes", ascii(source))
     if known is None:
-        known = json.dumps(_read_remotes(top) if status is not None else {})
+        known = json.dumps(_read_remotes(top) if _may_name_remotes(config) else {})
         cache.add_fact("remotes", ascii(source), known)
     remotes: dict[str, str] = json.loads(known)
     return remotes
@@ -114,6 +114,11 @@ def without_credentials(url: str) -> str:
     elif re.search(r":\D", host) and "@" in path:  # a password with a '/' in it
         host, slash, path = path.rpartition("@")[2].partition("/")
     return f"{scheme}://{host}{slash}{re.split('[?#]', path)[0]}"
+
+
+def _may_name_remotes(config: Path) -> bool:
+    text = config.read_bytes().lower() if config.exists() else b""
+    return b"[remote" in text or b"[include" in text
 
 
 def _read_remotes(top: Path) -> dict[str, str]:

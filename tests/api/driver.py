@@ -29,7 +29,7 @@ PATIENCE = 60  # seconds until a silent host fails a test; no test asserts it
 WANTED = ("3.8", "3.9", "3.10", "3.11", "3.12", "3.13", "3.14")
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def pythons() -> dict[str, str]:
     """The interpreters of this machine by minor version; the one that runs the tests stands for its own."""
     found = {f"{sys.version_info[0]}.{sys.version_info[1]}": sys.executable}
@@ -282,6 +282,8 @@ def run_flow(host: HostProcess, file: Path, *, fresh: bool = False, **values: st
         ran.refs.setdefault(step, []).append(refs)
         index = frames[-1]["index"] if frames else None
         record = {"step": step, "task": number, "index": index, "artifacts": refs}
+        if frames:
+            record["items"] = frames[-1]["items"]
         following = done.result["next"]
         if following is None:
             continue

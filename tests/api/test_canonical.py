@@ -64,7 +64,7 @@ VALUES = st.recursive(
 
 
 @given(VALUES)
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_survives_pickling_and_copying(value: Any) -> None:
     """Law: digest(load(dump(x))) == digest(deepcopy(x)) == digest(x), and it has one."""
     first = digest(value)
@@ -75,7 +75,7 @@ def test_survives_pickling_and_copying(value: Any) -> None:
 
 
 @given(st.lists(VALUES, min_size=1), st.data())
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_a_change_of_one_thing_changes_it(values: list[Any], data: Any) -> None:
     """Law: replacing one item by one with another digest gives another digest."""
     at = data.draw(st.integers(0, len(values) - 1))
@@ -134,7 +134,7 @@ ODD_NAN = struct.unpack("<d", struct.pack("<Q", 0xFFF8000000000001))[0]
 
 SAME = [
     ([SHARED, SHARED], [["x"], ["x"]]),
-    (dict(a=1, b=[2]), json.loads('{"b": [2], "a": 1}')),
+    ({"a": 1, "b": [2]}, json.loads('{"b": [2], "a": 1}')),
     ({"a", "b", "c"}, {"c", "b", "a"}),
     ([NAN], [ODD_NAN]),
     ([NAN, 1], [ODD_NAN, 1]),
@@ -215,7 +215,7 @@ class TextLike(str):
 
 @pytest.mark.parametrize(
     "value",
-    [Unknown(), Slotted(), TextLike("a"), lambda: 1, len, int, sys, iter([]), object(), open(__file__, "rb").close],
+    [Unknown(), Slotted(), TextLike("a"), lambda: 1, len, int, sys, iter([]), object(), [].append],
 )
 def test_unknown_types_have_none(value: Any) -> None:
     assert digest(value) is None

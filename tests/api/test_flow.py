@@ -60,6 +60,7 @@ class Whole(FlowSpec):
     def last(self, inputs):
         self.all = [each.values for each in inputs]
         self.letters = [each.seen for each in inputs]
+        self.inputs = [each.input for each in inputs]
         self.merge_artifacts(inputs, include=["kept"])
         self.next(self.end)
 
@@ -71,7 +72,9 @@ class Whole(FlowSpec):
 
 @pytest.mark.parametrize(("version", "fresh"), [("3.8", False), ("3.11", False), ("3.11", True), ("3.13", False)])
 def test_a_whole_flow(new_host: Any, tmp_path: Path, version: str, fresh: bool) -> None:
-    ran = run_flow(new_host(python(version)), write_flow(tmp_path, WHOLE), fresh=fresh, factor="3")
+    strict = ("-X", "dev", "-W", "error")  # so that a warning of ours, or about us, fails the flow
+    ran = run_flow(new_host(python(version), strict), write_flow(tmp_path, WHOLE), fresh=fresh, factor="3")
+    assert {each.stderr for tasks in ran.tasks.values() for each in tasks} == {b""}
     facts = ["Whole", "1", "start", "1", 0, "Whole/1/start/1", ["factor"], 3, True, {"factor": 3}, "d", None]
     assert ran.value("start", "facts") == facts
     assert [ran.value("inner", "value", at) for at in range(6)] == [13, 16] * 3
@@ -80,6 +83,7 @@ def test_a_whole_flow(new_host: Any, tmp_path: Path, version: str, fresh: bool) 
     assert ran.value("outer", "joined") == [(0, 1), (1, 2)]
     assert ran.value("outer", "before", 2) == (2, False, True)
     assert ran.value("last", "all") == [[13, 16]] * 3
+    assert ran.value("last", "inputs") == ["a", "b", "c"]
     assert ran.value("last", "letters")[1] == ("b", 1, [(1, 3, "b")])
     assert ran.value("end", "summary") == ({"deep": [1, 2]}, False, None, None, [])
     assert set(ran.refs["start"][0]) == {"items", "kept", "gone", "facts"}

@@ -132,6 +132,9 @@ def test_refuses_what_is_not_the_protocol(new_host: Any, tmp_path: Path) -> None
     assert host.load(file)["error"]["kind"] == "protocol"
     host.send({"op": "dance"})
     assert "'dance'" in host.receive()[0]["error"]["message"]
+    host.start("k", "start")
+    host.start("k", "start")
+    assert {host.receive()[0]["op"] for _ in range(2)} >= {"refused"}
     host = new_host()
     host.start("k", "start")
     assert "before a flow was loaded" in host.receive()[0]["error"]["message"]

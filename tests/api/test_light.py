@@ -13,7 +13,8 @@ HEAVY = ("inspect", "ast", "json", "typing", "dataclasses", "re", "pickle", "thr
 
 
 def modules_after(executable: str, statement: str) -> set[str]:
-    code = f"import sys; sys.path.insert(0, {str(FACE)!r}); before = set(sys.modules); {statement}; print(*set(sys.modules) - before)"
+    code = f"import sys; sys.path.insert(0, {str(FACE)!r}); before = set(sys.modules); {statement}"
+    code += "; print(*set(sys.modules) - before)"
     shown = subprocess.run([executable, "-I", "-S", "-c", code], capture_output=True, text=True, check=True)
     return set(shown.stdout.split())
 
@@ -45,6 +46,7 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
 
 
 def test_current_stays_an_object_when_its_module_was_imported_first() -> None:
-    code = f"import sys; sys.path.insert(0, {str(FACE)!r}); import stillrun.context; from stillrun import current; print(current.run_id)"
+    code = f"import sys; sys.path.insert(0, {str(FACE)!r}); import stillrun.context\n"
+    code += "from stillrun import current; print(current.run_id)"
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert shown.stdout == "None\n"

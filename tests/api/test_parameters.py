@@ -119,7 +119,8 @@ def test_wrong_values(host: HostProcess, tmp_path: Path, given: dict[str, str], 
     ],
 )
 def test_wrong_declarations(host: HostProcess, tmp_path: Path, declared: str, told: str) -> None:
-    text = f"class F(FlowSpec):\n    p = Parameter({declared})\n    @step\n    def start(self): self.next(self.end)\n    @step\n    def end(self): pass\n"
+    text = f"class F(FlowSpec):\n    p = Parameter({declared})\n    @step\n    def start(self): self.next(self.end)\n"
+    text += "    @step\n    def end(self): pass\n"
     host.load(write_flow(tmp_path, text))
     refused = host.parameters()
     assert refused["op"] == "refused"

@@ -11,10 +11,11 @@ from pathlib import Path
 import pytest
 
 from stillrun_snapshot._pack import HEADER_SIZE, MAGIC
+from stillrun_snapshot._packs import COMPRESS_MIN
 from stillrun_snapshot.digest import Digest, digest_of
 from stillrun_snapshot.errors import ObjectCorrupt, ObjectMissing, StoreError, StoreVersion
 from stillrun_snapshot.refs import RefChange
-from stillrun_snapshot.store import COMPRESS_MIN, LOOSE_MIN, Location, Store
+from stillrun_snapshot.store import LOOSE_MIN, Location, Store
 
 RunPython = Callable[..., "subprocess.Popen[str]"]
 SIZES = [0, 1, LOOSE_MIN - 1, LOOSE_MIN, LOOSE_MIN + 1, 5 * 1024 * 1024]

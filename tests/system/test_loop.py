@@ -350,3 +350,30 @@ class Version(FlowSpec):
     )
     run = stillrun.run("version.py", "--python", sys.executable)
     assert value(stillrun, f"{run}/start/version") == sys.version_info[:2]
+
+
+def test_an_offline_replay_makes_any_use_of_the_network_an_error(stillrun: Commands) -> None:
+    stillrun.write(
+        "caller.py",
+        """
+import socket
+from stillrun import FlowSpec, step
+
+class Caller(FlowSpec):
+    @step
+    def start(self):
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            with socket.create_connection(server.getsockname()):
+                self.reached = True
+        self.next(self.end)
+    @step
+    def end(self):
+        pass
+""",
+    )
+    run = stillrun.run("caller.py")
+    assert stillrun("replay", run).code == 0
+    done = stillrun("replay", run, "--offline", "--json")
+    assert done.code == 1
+    (start,) = [task for task in done.json["tasks"] if task["step"] == "start"]
+    assert "offline" in start["reason"]

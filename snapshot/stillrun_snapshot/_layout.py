@@ -1,0 +1,59 @@
+"""The folder of a store: how one is made and known. Format: docs/spec/store.md, section 1."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from stillrun_snapshot._disk import write_atomically
+from stillrun_snapshot.errors import StoreError, StoreVersion
+from stillrun_snapshot.record import canonical_bytes
+
+__all__ = ["FORMAT", "STORE_MARK", "create_store", "is_store"]
+
+FORMAT = 1
+STORE_MARK = "stillrun-store.json"
+_FOLDERS = ("objects", "packs", "tmp", "locks")
+
+
+def is_store(root: Path) -> bool:
+    """Return whether a store is at ``root``; raises when something else is, or a newer one."""
+    try:
+        text = (root / STORE_MARK).read_bytes()
+    except FileNotFoundError:
+        if root.is_dir() and not all(_belongs(path.name) for path in root.iterdir()):
+            raise StoreError(
+                f"{root} is not a Stillrun store and not empty. Give an empty folder, or one that does not exist yet."
+            ) from None
+        return False
+    except NotADirectoryError:
+        raise StoreError(f"{root} is a file; a store is a folder. Give another path.") from None
+    try:
+        version = json.loads(text)["format"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise StoreError(
+            f"{root / STORE_MARK} cannot be read ({error}). Restore it: {_mark_bytes().decode()!r}."
+        ) from error
+    if not isinstance(version, int) or version > FORMAT:
+        raise StoreVersion(
+            f"the store {root} has format {version}, and this Stillrun reads format {FORMAT}. Upgrade Stillrun to use it."
+        )
+    return True
+
+
+def _belongs(name: str) -> bool:
+    # Another process may be making the store right now.
+    return name in _FOLDERS or name.startswith(("." + STORE_MARK, ".gitignore", "..gitignore"))
+
+
+def _mark_bytes() -> bytes:
+    return canonical_bytes({"format": FORMAT, "schema": "stillrun/store/1"}) + b"\n"
+
+
+def create_store(root: Path) -> None:
+    """Make an empty store; whoever does the same at the same time makes the same."""
+    root.mkdir(parents=True, exist_ok=True)
+    for name in _FOLDERS:
+        (root / name).mkdir(exist_ok=True)
+    write_atomically(root / ".gitignore", b"*\n", durable=False)  # a store in a work tree is not part of it
+    write_atomically(root / STORE_MARK, _mark_bytes(), durable=True)

@@ -1,0 +1,203 @@
+"""The packs of a store as one place: objects are found in any of them and written to one of our own."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from stillrun_snapshot._catalog import Catalog, Held
+from stillrun_snapshot._disk import sync_file, write_failure
+from stillrun_snapshot._pack import (
+    HEADER_SIZE,
+    RAW,
+    ZSTD,
+    PackEntry,
+    PackWriter,
+    compressed,
+    pack_path,
+    parse_header,
+    payload_content,
+    seal_abandoned,
+)
+from stillrun_snapshot.digest import Digest
+from stillrun_snapshot.errors import ObjectCorrupt
+
+__all__ = ["COMPRESS_MIN", "PackFolder"]
+
+COMPRESS_MIN = 8 * 1024  # importing zstandard takes longer than smaller objects are worth
+_OPEN_PACKS = 32  # descriptors kept for reading
+
+
+class PackFolder:
+    """The ``packs`` folder of a store. Its methods are called under the store's lock."""
+
+    def __init__(self, root: Path, catalog: Catalog) -> None:
+        self._root = root
+        self._catalog = catalog
+        self._writer: PackWriter | None = None
+        self._written: dict[Digest, PackEntry] = {}
+        self._shared: set[str] = set()  # packs of other writers that hold what was put here
+        self._readers: dict[str, int] = {}
+
+    # -- finding -------------------------------------------------------------------------------------------------
+
+    def wrote(self, digest: Digest) -> bool:
+        """Return whether the object is in our own pack."""
+        return digest in self._written
+
+    def entry(self, digest: Digest) -> PackEntry | None:
+        """Return an entry of the object, as far as is known without looking for new packs."""
+        entry = self._written.get(digest)
+        if entry is None:
+            places = self._catalog.held(digest)
+            entry = places[0][1] if places else None
+        return entry
+
+    def look_again(self) -> bool:
+        """Take in what other writers wrote meanwhile; returns False when nothing can be new."""
+        return self._catalog.refresh(self.own)
+
+    def names(self) -> set[Digest]:
+        """Return the name of every object in a pack."""
+        self.look_again()
+        return {*self._catalog.digests(), *self._written}
+
+    def hit(self, digest: Digest) -> bool:
+        """Return whether the object is held, and have the next sync cover the pack that holds it."""
+        if digest in self._written:
+            return True
+        places = self._catalog.held(digest)
+        self._shared.update(name for name, _ in places)
+        return bool(places)
+
+    def hits(self, digests: set[Digest]) -> set[Digest]:
+        """Return those that are held, and have the next sync cover the packs that hold them."""
+        packs = self._catalog.packs_of([digest for digest in digests if digest not in self._written])
+        self._shared.update(packs.values())
+        return {digest for digest in digests if digest in self._written or digest in packs}
+
+    def read(self, digest: Digest) -> tuple[bytes, Held] | None:
+        """Return the checked bytes of an object and where they stand, None when no pack has it.
+
+        Raises ObjectCorrupt when those that have it hold something else.
+        """
+        if self._writer is not None and (entry := self._written.get(digest)):
+            data = payload_content(entry, self._writer.read(entry))
+            if data is not None:
+                return data, (self._writer.name, entry)
+        places = self._catalog.held(digest)
+        if not places and self._catalog.refresh(self.own):
+            places = self._catalog.held(digest)
+        for name, entry in places:
+            data = self._content(name, entry)
+            if data is not None:
+                return data, (name, entry)
+        if not places:
+            return None
+        return self._read_anew(digest, [name for name, _ in places])
+
+    def _read_anew(self, digest: Digest, names: list[str]) -> tuple[bytes, Held] | None:
+        """Read packs again whose index may be wrong; what still does not match is damaged."""
+        for name in names:
+            self._drop_reader(name)
+            self._catalog.rescan(name)
+        places = self._catalog.held(digest)
+        for name, entry in places:
+            data = self._content(name, entry)
+            if data is not None:
+                return data, (name, entry)
+        if places:
+            where = ", ".join(self.path(name).name for name, _ in places)
+            raise ObjectCorrupt(digest, self._root, f"its entry in {where} does not hold it any more")
+        return None
+
+    def _content(self, name: str, entry: PackEntry) -> bytes | None:
+        try:
+            descriptor = self._reader(name)
+        except FileNotFoundError:
+            return None
+        whole = os.pread(descriptor, HEADER_SIZE + entry.stored, entry.offset - HEADER_SIZE)
+        found = parse_header(whole, 0)
+        if found is None or found.digest != entry.digest or found.codec != entry.codec:
+            return None
+        return payload_content(entry, whole[HEADER_SIZE:])
+
+    # -- writing -------------------------------------------------------------------------------------------------
+
+    @property
+    def own(self) -> str | None:
+        """Name of the pack that this store writes, None before its first write."""
+        return None if self._writer is None else self._writer.name
+
+    def append(self, digest: Digest, data: bytes, *, compress: bool) -> None:
+        """Write an object to our own pack, which is made when this is the first."""
+        payload = compressed(data) if compress and len(data) >= COMPRESS_MIN else None
+        try:
+            if self._writer is None:
+                seal_abandoned(self._root)
+                self._writer = PackWriter(self._root)
+            codec = RAW if payload is None else ZSTD
+            self._written[digest] = self._writer.append(digest, codec, len(data), payload or data)
+        except OSError as error:
+            raise write_failure(self._root, error) from error
+
+    def sync(self) -> None:
+        """Make our own pack durable, and those of others that hold what was put here."""
+        if self._writer is not None:
+            self._writer.sync()
+        for name in sorted(self._shared):
+            self._sync_pack(name)
+        self._shared.clear()
+
+    def close(self) -> None:
+        """Seal our own pack and let go of all files."""
+        for name in list(self._readers):
+            self._drop_reader(name)
+        writer, self._writer = self._writer, None
+        if writer is None:
+            return
+        writer.close()
+        if self._written:
+            self._catalog.add(writer.name, self._written.values(), writer.end, sealed=True)
+        self._written = {}
+
+    def index(self) -> None:
+        """Tell the catalog of our own pack before it is sealed."""
+        if self._writer is not None and self._written:
+            self._catalog.add(self._writer.name, self._written.values(), self._writer.end, sealed=False)
+
+    def path(self, name: str) -> Path:
+        """Return where the pack stands now; one that is being written moves once, when it is sealed."""
+        sealed = pack_path(self._root, name, sealed=True)
+        return sealed if sealed.exists() else pack_path(self._root, name, sealed=False)
+
+    def _reader(self, name: str) -> int:
+        descriptor = self._readers.pop(name, None)
+        if descriptor is None:
+            descriptor = self._open_pack(name)
+            if len(self._readers) >= _OPEN_PACKS:
+                self._drop_reader(next(iter(self._readers)))
+        self._readers[name] = descriptor
+        return descriptor
+
+    def _open_pack(self, name: str) -> int:
+        for sealed in (True, False):
+            try:
+                return os.open(pack_path(self._root, name, sealed=sealed), os.O_RDONLY | os.O_CLOEXEC)
+            except FileNotFoundError:
+                continue  # sealed between the two looks, at worst; the last one tells
+        return os.open(pack_path(self._root, name, sealed=True), os.O_RDONLY | os.O_CLOEXEC)
+
+    def _drop_reader(self, name: str) -> None:
+        descriptor = self._readers.pop(name, None)
+        if descriptor is not None:
+            os.close(descriptor)
+
+    def _sync_pack(self, name: str) -> None:
+        """Make another writer's open pack durable; a sealed one is by construction."""
+        path = pack_path(self._root, name, sealed=False)
+        try:
+            sync_file(path)
+        except FileNotFoundError:
+            return
+        sync_file(path.parent)

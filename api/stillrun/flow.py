@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 
 __all__ = ["FlowSpec", "run_as_library"]
 
+_COMMAND = "import sys; del sys.path[0]; from stillrun_cli.main import main; main()"
+"""Not -m, which would put the working directory, and a user's json.py in it, before the standard library."""
+
+
 _as_library = False
 
 
@@ -148,7 +152,7 @@ def _hand_over(flow: type) -> None:
     for stream in (sys.stdout, sys.stderr):
         if stream is not None:
             stream.flush()
-    command = [sys.executable, "-m", "stillrun_cli", "flow", "--file", os.path.abspath(str(file))]
+    command = [sys.executable, "-c", _COMMAND, "flow", "--file", os.path.abspath(str(file))]
     os.execv(sys.executable, [*command, "--class", flow.__qualname__, *sys.argv[1:]])  # noqa: S606  # no shell
 
 

@@ -12,6 +12,8 @@ from stillrun_engine.reporter import Reporter
 
 __all__ = ["Narrator"]
 
+_LEFT_OUT_SHOWN = 5
+
 
 class Narrator(Reporter):
     """Prints to ``out``: standard output for people, standard error when standard output carries JSON."""
@@ -39,9 +41,14 @@ class Narrator(Reporter):
         self.note(
             f"code {code.tree[7:19]} ({_count(code.files, 'file')}), {_count(facts['environments'], 'environment')}"
         )
-        for left in code.left_out:
-            if left.reason != "ignored":
-                self.note(f"not captured: {left.path} ({left.reason})")
+        for remark in code.notes:
+            self.note(remark)
+        for left in code.left_out[:_LEFT_OUT_SHOWN]:
+            self.note(f"not captured: {left.path} ({left.reason})")
+        if len(code.left_out) > _LEFT_OUT_SHOWN:
+            self.note(
+                f"not captured: {len(code.left_out) - _LEFT_OUT_SHOWN} more; 'stillrun code {pathspec} --json' names them"
+            )
 
     def task_writes(self, step: str, task: str, stream: str, data: bytes) -> None:
         lines = self._lines.setdefault((step, task, stream), _Lines())

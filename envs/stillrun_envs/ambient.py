@@ -74,10 +74,7 @@ def keep_ambient(
     with Memo(store) as memo:
         keeping = _Keeping.of(store, memo, surroundings, environment)
         used, not_kept = keeping.used(set(modules) - _OWN)
-        missing = [one for one in used if keeping.known(one) is None]
-        if missing:
-            progress(f"Keeping {len(missing)} installed package{'s' * (len(missing) > 1)}.")
-        packages, failed = keeping.packed(used, set(modules))
+        packages, failed = keeping.packed(used, set(modules), progress)
         facts = describe_python(Path(keeping.record["python"]["executable"]), memo, surroundings, isolated=False)
         interpreter = keep_interpreter(facts, store, memo, surroundings)
         return store.put_record(Lock(interpreter, tuple(packages), not_kept=(*not_kept, *failed)).to_record())
@@ -166,22 +163,26 @@ class _Keeping:
         package = package_from_record(answer["package"])
         return package if self.store.has(package.digest) else None
 
-    def packed(self, used: Sequence[Installed], modules: set[str]) -> tuple[list[PinnedPackage], list[NotKept]]:
+    def packed(
+        self, used: Sequence[Installed], modules: set[str], progress: Callable[[str], None]
+    ) -> tuple[list[PinnedPackage], list[NotKept]]:
         """Every distribution as a kept wheel, and those that cannot be."""
+        packages = {one.name: known for one in used if (known := self.known(one)) is not None}
+        missing = [one for one in used if one.name not in packages]
+        if not missing:
+            return list(packages.values()), []
+        progress(f"Keeping {len(missing)} installed package{'s' * (len(missing) > 1)}.")
         folder = self.store.scratch("repack")
         try:
             with ThreadPoolExecutor(max_workers=2) as pool:  # compressing and hashing leave the interpreter lock
-                jobs = [pool.submit(self._one, one, modules, folder / str(index)) for index, one in enumerate(used)]
+                jobs = [pool.submit(self._one, one, modules, folder / str(index)) for index, one in enumerate(missing)]
                 results = [job.result() for job in jobs]
         finally:
             shutil.rmtree(folder, ignore_errors=True)
-        packages = [result for result in results if isinstance(result, PinnedPackage)]
-        return packages, [result for result in results if isinstance(result, NotKept)]
+        packages.update((one.name, one) for one in results if isinstance(one, PinnedPackage))
+        return list(packages.values()), [one for one in results if isinstance(one, NotKept)]
 
     def _one(self, one: Installed, modules: set[str], path: Path) -> PinnedPackage | NotKept:
-        known = self.known(one)
-        if known is not None:
-            return known
         seal = self._seal(one)  # before the files are read: a change in between is seen the next time
         try:
             made = repack(one, self.sites[one.site], Path(self.record["python"]["prefix"]), modules, path)
@@ -229,6 +230,14 @@ class _Keeping:
 
     def _closure(self, names: set[str]) -> set[str]:
         """``names`` and every installed distribution that they need here."""
+        question = ("closure", str(self.environment), sorted(names))
+        known = self.memo.get(*question)
+        if not isinstance(known, list):
+            known = sorted(self._closed(names))
+            self.memo.set(known, *question)
+        return set(known)
+
+    def _closed(self, names: set[str]) -> set[str]:
         python = self.record["python"]
         here = {
             **default_environment(),

@@ -135,6 +135,18 @@ class Catalog:
             return _Scanned(name, scan.entries, scan.end, done=sealed, anew=anew)
         return _Scanned(name, [], start, done=False, anew=False)
 
+    def rebuild(self) -> None:
+        """Forget everything and read every pack anew; refs are taken from the log when they are next asked for."""
+
+        def empty(connection: sqlite3.Connection) -> None:
+            with transaction(connection):
+                for table in ("meta", "packs", "entries", "seen", "refs"):
+                    connection.execute(f"DELETE FROM {table}")  # noqa: S608  # our own names
+
+        self._folder_seen = 0
+        self.attempt(empty)
+        self.refresh()
+
     def rescan(self, name: str) -> None:
         """Read a pack anew from its beginning: what the index said of it was wrong."""
         scan = self._scan(name, 0)

@@ -296,6 +296,12 @@ class Store:
             log_bytes=self.refs.length(),
         )
 
+    def reindex(self) -> None:
+        """Make the catalog anew from packs and log; nothing else is read or changed."""
+        self._require_writable()
+        with self._lock:
+            self._catalog.rebuild()
+
     def scratch(self, name: str) -> Path:
         """Return a new folder below ``tmp/`` for unfinished work; the caller removes it."""
         path = self.root / "tmp" / fresh_name(name)

@@ -6,10 +6,10 @@ import subprocess
 import sys
 
 import pytest
+from tests.conftest import Commands
 
 from stillrun_cli.console import clean, duration, size
 from stillrun_cli.run import flow_parameters
-from tests.conftest import Commands
 
 COMMANDS = ("run", "replay", "list", "show", "logs", "artifact", "code", "env", "verify", "store", "completion")
 

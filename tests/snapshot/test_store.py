@@ -407,3 +407,15 @@ with Store.open(Path(sys.argv[1])) as store:
     results = [process.communicate("go\n") for process in processes]
     assert {output for output, _ in results} == {f"{digest_of(b'x')}\n"}, results
     assert sys.platform != "linux" or Store.open(tmp_path / "s").has(digest_of(b"x"))
+
+
+def test_reindex_finds_everything_again(tmp_path: Path) -> None:
+    with Store.open(tmp_path / "store") as store:
+        small = store.put(b"small")
+        store.refs.set([RefChange("a/b", small, None)])
+    with Store.open(tmp_path / "store") as store:
+        before = sorted(store.digests())
+        store.reindex()
+        assert sorted(store.digests()) == before
+        assert store.get(small) == b"small"
+        assert dict(store.refs.names()) == {"a/b": small}

@@ -14,6 +14,8 @@ from tests.conftest import Commands
 
 HEAD = "from stillrun import FlowSpec, Parameter, conda, current, pypi, step\n"
 
+END = "@step\ndef end(self):\n    pass\n"
+
 
 def flow(body: str, name: str = "Bad") -> str:
     """A flow file with one class whose body is given."""
@@ -65,28 +67,28 @@ def test_what_is_not_a_flow_is_refused(stillrun: Commands, name: str, text: str 
 
 
 GRAPHS = {
-    "no_start": ("@step\ndef end(self):\n    pass\n", ("start",)),
+    "no_start": (END, ("start",)),
     "dead_end": (
-        "@step\ndef start(self):\n    self.next(self.a)\n@step\ndef a(self):\n    pass\n@step\ndef end(self):\n    pass\n",
+        "@step\ndef start(self):\n    self.next(self.a)\n@step\ndef a(self):\n    pass\n" + END,
         ("'a'", "self.next"),
     ),
     "unknown": (
-        "@step\ndef start(self):\n    self.next(self.ennd)\n@step\ndef end(self):\n    pass\n",
+        "@step\ndef start(self):\n    self.next(self.ennd)\n" + END,
         ("ennd", "end"),
     ),
     "no_inputs": (
         "@step\ndef start(self):\n    self.next(self.a, self.b)\n@step\ndef a(self):\n    self.next(self.j)\n"
-        "@step\ndef b(self):\n    self.next(self.j)\n@step\ndef j(self):\n    self.next(self.end)\n@step\ndef end(self):\n    pass\n",
+        "@step\ndef b(self):\n    self.next(self.j)\n@step\ndef j(self):\n    self.next(self.end)\n" + END,
         ("'j'", "inputs"),
     ),
     "cycle": (
         "@step\ndef start(self):\n    self.next(self.a)\n@step\ndef a(self):\n    self.next(self.b)\n"
-        "@step\ndef b(self):\n    self.next(self.a)\n@step\ndef end(self):\n    pass\n",
+        "@step\ndef b(self):\n    self.next(self.a)\n" + END,
         ("cycle",),
     ),
     "unjoined": (
         "@step\ndef start(self):\n    self.xs = [1]\n    self.next(self.a, foreach='xs')\n@step\ndef a(self):\n    self.next(self.end)\n"
-        "@step\ndef end(self):\n    pass\n",
+        END,
         ("join",),
     ),
 }
@@ -117,7 +119,7 @@ def test_faulty_parameters_are_refused(stillrun: Commands, words: tuple[str, ...
     refused(stillrun, "run", "bad.py", *given, says=says)
 
 
-GRAPH_OK = "@step\ndef start(self):\n    self.next(self.end)\n@step\ndef end(self):\n    pass\n"
+GRAPH_OK = "@step\ndef start(self):\n    self.next(self.end)\n" + END
 
 
 # -- tasks
@@ -144,7 +146,7 @@ def test_an_artifact_that_cannot_be_pickled_is_named_with_step_and_line(stillrun
     stillrun.write(
         "bad.py",
         flow(
-            "@step\ndef start(self):\n    self.fine = 1\n    self.odd = lambda: 1\n    self.next(self.end)\n@step\ndef end(self):\n    pass\n"
+            "@step\ndef start(self):\n    self.fine = 1\n    self.odd = lambda: 1\n    self.next(self.end)\n" + END
         ),
     )
     refused(stillrun, "run", "bad.py", says=("'odd'", "start", "7"), code=1)
@@ -157,7 +159,7 @@ def test_a_task_that_dies_fails_the_run(stillrun: Commands, line: str, says: str
     stillrun.write(
         "bad.py",
         flow(
-            f"@step\ndef start(self):\n    import os, sys\n    {line}\n    self.next(self.end)\n@step\ndef end(self):\n    pass\n"
+            f"@step\ndef start(self):\n    import os, sys\n    {line}\n    self.next(self.end)\n" + END
         ),
     )
     refused(stillrun, "run", "bad.py", says=(says,), code=1)
@@ -168,7 +170,7 @@ def test_a_foreach_over_nothing_fails_and_says_so(stillrun: Commands) -> None:
         "bad.py",
         flow(
             "@step\ndef start(self):\n    self.xs = []\n    self.next(self.a, foreach='xs')\n@step\ndef a(self):\n    self.next(self.j)\n"
-            "@step\ndef j(self, inputs):\n    self.next(self.end)\n@step\ndef end(self):\n    pass\n"
+            "@step\ndef j(self, inputs):\n    self.next(self.end)\n" + END
         ),
     )
     refused(stillrun, "run", "bad.py", says=("xs",), code=1)
@@ -240,7 +242,7 @@ def test_a_flipped_byte_in_a_large_artifact_is_named_and_refused(lonely: Command
     lonely.write(
         "big.py",
         flow(
-            "@step\ndef start(self):\n    self.big = bytes(200_000)\n    self.next(self.end)\n@step\ndef end(self):\n    pass\n",
+            "@step\ndef start(self):\n    self.big = bytes(200_000)\n    self.next(self.end)\n" + END,
             "Big",
         ),
     )
@@ -309,7 +311,7 @@ def test_no_space_left_is_said_and_the_store_stays_whole(lonely: Commands, tmp_p
         lonely.write(
             "big.py",
             flow(
-                "@step\ndef start(self):\n    import os\n    self.big = os.urandom(100_000_000)\n    self.next(self.end)\n@step\ndef end(self):\n    pass\n",
+                "@step\ndef start(self):\n    import os\n    self.big = os.urandom(100_000_000)\n    self.next(self.end)\n" + END,
                 "Big",
             ),
         )

@@ -120,7 +120,8 @@ def array(bench: Bench) -> None:
     row("200 MB array kept and read, CPU", median(found[OURS], "cpu"), median(found[THEIRS], "cpu"), "s", "")
     peaks = [task["usage"]["max_rss_kib"] for task in shown(bench, "ArrayFlow/latest")["tasks"]]
     print(
-        f"| peak memory of its tasks | {peaks[0] / 1024:.0f} and {peaks[1] / 1024:.0f} MiB (the array: 191 MiB) | | | 1.3 x the array + interpreter |"
+        f"| peak memory of its tasks | {peaks[0] / 1024:.0f} and {peaks[1] / 1024:.0f} MiB "
+        "(the array: 191 MiB) | | | 1.3 x the array + interpreter |"
     )
 
 
@@ -145,7 +146,8 @@ def replay(bench: Bench) -> None:
     command = Command([bench.stillrun, "-m", "stillrun_cli", "replay", "LinearFlow/latest/b"], bench.work, env)
     found = alternate({OURS: command}, ROUNDS)
     print(
-        f"| replay of one trivial step, environment built, whole command | {median(found[OURS], 'wall'):.3f} s | | | step + 0.5 s |"
+        "| replay of one trivial step, environment built, whole command "
+        f"| {median(found[OURS], 'wall'):.3f} s | | | step + 0.5 s |"
     )
 
 

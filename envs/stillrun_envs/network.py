@@ -86,14 +86,23 @@ class Network:
             timeout=urllib3.Timeout(connect=20, read=self.read_timeout_s),
         )
 
+    def proxy(self, url: str) -> str:
+        """The proxy for an address; empty for none."""
+        scheme, host = urlsplit(url).scheme, urlsplit(url).hostname or ""
+        named = {name.lower(): value for name, value in self.environ.items() if name.lower().endswith("_proxy")}
+        if _bypassed(host, named.get("no_proxy", "")):
+            return ""
+        return named.get(f"{scheme}_proxy") or named.get("all_proxy") or ""
+
     def _headers(self, url: str) -> dict[str, str]:
-        found = self._credentials(url)
+        found = self.credentials(url)
         headers = {"Accept-Encoding": "identity", "User-Agent": "stillrun"}
         if found is not None:
             headers.update(urllib3.make_headers(basic_auth=":".join(found)))
         return headers
 
-    def _credentials(self, url: str) -> tuple[str, str] | None:
+    def credentials(self, url: str) -> tuple[str, str] | None:
+        """User and password for an address: from itself, from an index on the same host and port, or from .netrc."""
         wanted = urlsplit(url)
         for address in (url, *self.addresses, *_addresses(self.environ)):
             parts = urlsplit(address)
@@ -115,12 +124,7 @@ class Network:
             return None  # most people have none
 
     def _pool(self, url: str) -> urllib3.PoolManager:
-        scheme, host = urlsplit(url).scheme, urlsplit(url).hostname or ""
-        with_names = {name.lower(): value for name, value in self.environ.items() if name.lower().endswith("_proxy")}
-        proxies = {name[: -len("_proxy")]: value for name, value in with_names.items() if value}
-        proxy = proxies.get(scheme) or proxies.get("all") or ""
-        if _bypassed(host, proxies.get("no", "")):
-            proxy = ""
+        proxy = self.proxy(url)
         if proxy not in self._pools:
             self._pools[proxy] = (
                 urllib3.ProxyManager(proxy, ssl_context=self._tls, maxsize=_CONNECTIONS)

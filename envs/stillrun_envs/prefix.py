@@ -142,5 +142,5 @@ def _forget_bytecode(final: Path, store: Store) -> None:
 def _told(path: Path, found: Changes) -> str:
     return (
         f"the environment {path} is not as it was built: {found}. "
-        "Results made in it are in doubt; it is built again at its next use, or now by 'stillrun env rebuild'."
+        "Results made in it are in doubt; it is built again at its next use."
     )

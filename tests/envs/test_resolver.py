@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from stillrun_envs.errors import EnvError, FetchError, Offline, ResolveError
+from stillrun_envs.errors import EnvError, FetchError, InterpreterError, Offline, ResolveError
 from stillrun_envs.lock import read_lock
 from stillrun_envs.request import EnvRequest
 from stillrun_envs.resolver import lock_for
@@ -16,6 +16,7 @@ from stillrun_snapshot.digest import Digest
 from stillrun_snapshot.store import Store
 
 PYTHON = Path(sys.executable)
+FAMILY = f"{sys.version_info[0]}.{sys.version_info[1]}"
 Site = Any  # the server in conftest.py
 
 
@@ -145,6 +146,20 @@ def test_a_folder_of_wheels_serves_as_well(lonely: Store, environ: dict[str, str
         "alpha-1.0-py3-none-any.whl",
         "beta-1.0-py3-none-any.whl",
     ]
+
+
+def test_a_lock_outlives_the_python_it_was_made_with(
+    lonely: Store, environ: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = locked(pypi("alpha", python=FAMILY), lonely, environ)
+
+    def gone(*_: object) -> None:
+        raise InterpreterError("Python 3.11 is not on this machine")
+
+    monkeypatch.setattr("stillrun_envs.resolver.find_python", gone)
+    assert locked(pypi("alpha", python=FAMILY), lonely, environ) == first
+    with pytest.raises(InterpreterError):
+        locked(pypi("gamma", python=FAMILY), lonely, environ)
 
 
 def test_every_failure_has_one_root(store: Store, environ: dict[str, str]) -> None:

@@ -78,7 +78,8 @@ GRAPHS = {
     ),
     "no_inputs": (
         "@step\ndef start(self):\n    self.next(self.a, self.b)\n@step\ndef a(self):\n    self.next(self.j)\n"
-        "@step\ndef b(self):\n    self.next(self.j)\n@step\ndef j(self):\n    self.next(self.end)\n" + END,
+        "@step\ndef b(self):\n    self.next(self.j)\n"
+        "@step\ndef j(self):\n    self.next(self.end)\n" + END,
         ("'j'", "inputs"),
     ),
     "cycle": (
@@ -87,8 +88,8 @@ GRAPHS = {
         ("cycle",),
     ),
     "unjoined": (
-        "@step\ndef start(self):\n    self.xs = [1]\n    self.next(self.a, foreach='xs')\n@step\ndef a(self):\n    self.next(self.end)\n"
-        END,
+        "@step\ndef start(self):\n    self.xs = [1]\n    self.next(self.a, foreach='xs')\n"
+        "@step\ndef a(self):\n    self.next(self.end)\n" + END,
         ("join",),
     ),
 }
@@ -129,7 +130,8 @@ def test_a_failing_task_fails_the_run_with_its_traceback_and_keeps_the_rest(stil
     stillrun.write(
         "bad.py",
         flow(
-            "@step\ndef start(self):\n    self.x = 5\n    self.next(self.end)\n@step\ndef end(self):\n    raise ValueError('no luck')\n"
+            "@step\ndef start(self):\n    self.x = 5\n    self.next(self.end)\n"
+            "@step\ndef end(self):\n    raise ValueError('no luck')\n"
         ),
     )
     done = stillrun("run", "bad.py")
@@ -145,9 +147,7 @@ def test_a_failing_task_fails_the_run_with_its_traceback_and_keeps_the_rest(stil
 def test_an_artifact_that_cannot_be_pickled_is_named_with_step_and_line(stillrun: Commands) -> None:
     stillrun.write(
         "bad.py",
-        flow(
-            "@step\ndef start(self):\n    self.fine = 1\n    self.odd = lambda: 1\n    self.next(self.end)\n" + END
-        ),
+        flow("@step\ndef start(self):\n    self.fine = 1\n    self.odd = lambda: 1\n    self.next(self.end)\n" + END),
     )
     refused(stillrun, "run", "bad.py", says=("'odd'", "start", "7"), code=1)
 
@@ -158,9 +158,7 @@ def test_an_artifact_that_cannot_be_pickled_is_named_with_step_and_line(stillrun
 def test_a_task_that_dies_fails_the_run(stillrun: Commands, line: str, says: str) -> None:
     stillrun.write(
         "bad.py",
-        flow(
-            f"@step\ndef start(self):\n    import os, sys\n    {line}\n    self.next(self.end)\n" + END
-        ),
+        flow(f"@step\ndef start(self):\n    import os, sys\n    {line}\n    self.next(self.end)\n" + END),
     )
     refused(stillrun, "run", "bad.py", says=(says,), code=1)
 
@@ -169,7 +167,8 @@ def test_a_foreach_over_nothing_fails_and_says_so(stillrun: Commands) -> None:
     stillrun.write(
         "bad.py",
         flow(
-            "@step\ndef start(self):\n    self.xs = []\n    self.next(self.a, foreach='xs')\n@step\ndef a(self):\n    self.next(self.j)\n"
+            "@step\ndef start(self):\n    self.xs = []\n    self.next(self.a, foreach='xs')\n"
+            "@step\ndef a(self):\n    self.next(self.j)\n"
             "@step\ndef j(self, inputs):\n    self.next(self.end)\n" + END
         ),
     )
@@ -311,7 +310,8 @@ def test_no_space_left_is_said_and_the_store_stays_whole(lonely: Commands, tmp_p
         lonely.write(
             "big.py",
             flow(
-                "@step\ndef start(self):\n    import os\n    self.big = os.urandom(100_000_000)\n    self.next(self.end)\n" + END,
+                "@step\ndef start(self):\n    import os\n    self.big = os.urandom(100_000_000)\n    self.next(self.end)\n"
+                + END,
                 "Big",
             ),
         )

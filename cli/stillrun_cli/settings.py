@@ -10,7 +10,7 @@ from pathlib import Path
 
 import click
 
-from stillrun_engine.places import Caller
+from stillrun_engine.caller import Caller
 from stillrun_snapshot.store import Store
 
 __all__ = ["caller", "default_workers", "open_store", "store_path"]

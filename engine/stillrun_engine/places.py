@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from stillrun_engine.caller import Caller
 from stillrun_engine.host_process import Launch
 from stillrun_envs.ambient import ambient_environment
 from stillrun_snapshot.digest import Digest
@@ -15,7 +16,7 @@ from stillrun_snapshot.store import Store
 if TYPE_CHECKING:
     from stillrun_envs.prefix import Prefix
 
-__all__ = ["Caller", "Places", "ambient_of", "built", "find_places", "launch_ambient", "launch_prefix"]
+__all__ = ["Places", "ambient_of", "built", "find_places", "launch_ambient", "launch_prefix"]
 
 _ENVIRONMENT_DECORATORS = frozenset({"conda", "conda_base", "pypi", "pypi_base"})
 _LEAKS = (
@@ -28,15 +29,6 @@ _LEAKS = (
     "__PYVENV_LAUNCHER__",
 )
 """Variables of the caller that would bend a built environment."""
-
-
-@dataclass(frozen=True)
-class Caller:
-    """Where a run was called from: the interpreter of undecorated steps, the folder, the environment variables."""
-
-    python: Path
-    cwd: Path
-    variables: Mapping[str, str]
 
 
 @dataclass(frozen=True)

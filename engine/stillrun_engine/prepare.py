@@ -7,13 +7,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from stillrun_engine.caller import Caller
 from stillrun_engine.errors import FlowRefused, error_of
 from stillrun_engine.face import keep_face
 from stillrun_engine.host_process import HostProcess
 from stillrun_engine.inputs import InputLimits
 from stillrun_engine.local import LocalExecutor, load_request
 from stillrun_engine.parts import keep_output
-from stillrun_engine.places import Caller, Places, ambient_of, find_places, launch_ambient
+from stillrun_engine.places import Places, ambient_of, find_places, launch_ambient
 from stillrun_engine.reporter import Reporter
 from stillrun_engine.stopping import StopSignals
 from stillrun_snapshot.capture import Captured, capture_code

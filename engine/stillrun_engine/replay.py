@@ -13,6 +13,7 @@ from typing import Any
 
 from stillrun_engine import __version__
 from stillrun_engine.archive import KeptRun, key_of
+from stillrun_engine.caller import Caller
 from stillrun_engine.clock import Clock, system_clock
 from stillrun_engine.closure import check_objects, needed_objects
 from stillrun_engine.desk import Assignment, Desk, Identity, KeptTask, TaskInput
@@ -24,7 +25,7 @@ from stillrun_engine.inputs import InputKeeper
 from stillrun_engine.judge import TaskVerdict, judge_task, worst
 from stillrun_engine.local import LocalExecutor, load_request
 from stillrun_engine.machine import RECORDED_VARIABLES, machine_facts
-from stillrun_engine.places import Caller, ambient_of, built, launch_ambient, launch_prefix
+from stillrun_engine.places import ambient_of, built, launch_ambient, launch_prefix
 from stillrun_engine.plan import Split
 from stillrun_engine.reporter import Reporter
 from stillrun_engine.stopping import StopSignals

@@ -110,7 +110,7 @@ def suspects(final: Path) -> Changes:
 def changes_by_content(final: Path, tree: Mapping[str, object], *, only: frozenset[str] | None = None) -> Changes:
     """What reading the files says has changed since ``tree`` was recorded; ``only``: the paths to be read."""
     recorded = {str(entry["path"]): entry for entry in _entries(tree)}
-    present = {path for path, _ in _walk(final)} - {MARKER}
+    present = set(_paths(final)) - {MARKER}
     read = sorted((present & recorded.keys()) if only is None else (present & recorded.keys() & only))
     found = {str(entry["path"]): entry for entry in _described(final, read)}
     return Changes(
@@ -210,22 +210,14 @@ def _remove(final: Path, aside: Path) -> None:
     shutil.rmtree(aside)
 
 
-def _walk(root: Path) -> Iterator[tuple[str, os.stat_result]]:
-    """Every file and link below ``root`` with what the file system says of it, bytecode folders left out."""
-    top = os.fspath(root)
-    cut = len(top) + 1
-    folders = [top]
-    while folders:
-        with os.scandir(folders.pop()) as entries:
-            for entry in entries:
-                if not entry.is_dir(follow_symlinks=False):
-                    yield entry.path[cut:], entry.stat(follow_symlinks=False)
-                elif entry.name != _IGNORED:
-                    folders.append(entry.path)
-
-
 def _paths(root: Path) -> list[str]:
-    return sorted(path for path, _ in _walk(root))
+    """Every file and link below ``root``, bytecode folders left out."""
+    found = []
+    for folder, folders, files in os.walk(root):
+        linked = [name for name in folders if os.path.islink(f"{folder}/{name}")]  # noqa: PTH114 - thousands of them
+        folders[:] = [name for name in folders if name != _IGNORED and name not in linked]
+        found += [os.path.relpath(f"{folder}/{name}", root) for name in (*files, *linked)]
+    return sorted(found)
 
 
 def _described(root: Path, paths: list[str]) -> Iterator[dict[str, object]]:
@@ -261,10 +253,18 @@ def _seal_path(final: Path) -> Path:
 
 def _seal(root: Path) -> bytes:
     """One line for each file; the same bytes while nothing was touched. ctime is in it because it cannot be set."""
-    lines = [
-        f"{path}\0{found.st_size} {found.st_mtime_ns} {found.st_ctime_ns} {found.st_ino} {found.st_mode:o}"
-        for path, found in _walk(root)
-    ]
+    top = os.fspath(root)
+    cut = len(top) + 1
+    folders, lines = [top], []
+    while folders:  # written out, and with %: this runs for thousands of files before each use
+        with os.scandir(folders.pop()) as entries:
+            for entry in entries:
+                if not entry.is_dir(follow_symlinks=False):
+                    found = entry.stat(follow_symlinks=False)
+                    facts = (found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino, found.st_mode)
+                    lines.append("%s\0%d %d %d %d %o" % (entry.path[cut:], *facts))  # noqa: UP031 - see above
+                elif entry.name != _IGNORED:
+                    folders.append(entry.path)
     lines.sort()
     lines.insert(0, f"\0{_boot()}")
     return "\n".join(lines).encode("utf-8", "surrogateescape")

@@ -9,13 +9,15 @@ import queue
 import stat
 import threading
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Future
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 from stillrun_snapshot._disk import fresh_name, remove_quietly, sync_file, sync_folder, write_all
 from stillrun_snapshot.digest import BLOCK, Digest
 from stillrun_snapshot.errors import ObjectCorrupt, StoreError
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
 
 __all__ = ["Identity", "LooseFolder", "VerifiedStream", "identity_of"]
 
@@ -177,6 +179,8 @@ def blocks_of_file(stream: io.FileIO, limit: int | None) -> Iterator[memoryview]
 
 def _write_hashing(descriptor: int, blocks: Iterable[memoryview]) -> tuple[Digest, int]:
     waiting: queue.Queue[memoryview | None] = queue.Queue(_AHEAD)
+    from concurrent.futures import Future  # only for large objects: it brings logging with it
+
     result: Future[str] = Future()
     thread = threading.Thread(target=_hash_blocks, args=(waiting, result), name="hash", daemon=True)
     thread.start()

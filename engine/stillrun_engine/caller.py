@@ -1,0 +1,18 @@
+"""Where a run or a replay is called from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+__all__ = ["Caller"]
+
+
+@dataclass(frozen=True)
+class Caller:
+    """Where a run was called from: the interpreter of undecorated steps, the folder, the environment variables."""
+
+    python: Path
+    cwd: Path
+    variables: Mapping[str, str]

@@ -12,7 +12,10 @@ import time
 import traceback
 import warnings
 import weakref
-from typing import Any, Callable, Iterable
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Callable, Iterable
 
 __all__ = ["Child", "die_with_parent", "leave", "spawn", "usable_output"]
 

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import inspect
 import os
-from dataclasses import asdict
-from typing import Any
 
 from stillrun.decorators import ASKED
 from stillrun.flow import FlowSpec
 from stillrun.graph import Graph, Problem, graph_of
 from stillrun.graph_checks import problems_of
 from stillrun.parameters import Parameter
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 __all__ = ["constants_of", "describe", "parameters_of"]
 
@@ -40,7 +41,7 @@ def describe(flow: type, source: str) -> dict[str, Any]:
         "decorators": _flow_decorators(flow),
         "parameters": [_parameter(each) for each in parameters_of(flow).values()],
         "constants": constants_of(flow),
-        "problems": [asdict(each) for each in problems],
+        "problems": [vars(each) for each in problems],
     }
 
 
@@ -53,7 +54,7 @@ def constants_of(flow: type) -> list[str]:
     """Names of the class attributes that are plain data."""
     found = []
     for name in _names(flow):
-        value = inspect.getattr_static(flow, name)
+        value = _held_as(flow, name)
         is_data = not callable(value) and not hasattr(type(value), "__get__")
         if not name.startswith("_") and is_data and not isinstance(value, (classmethod, staticmethod)):
             found.append(name)
@@ -65,13 +66,23 @@ def _names(flow: type) -> list[str]:
     return list(dict.fromkeys(name for each in own for name in vars(each)))
 
 
+def _held_as(flow: type, name: str) -> Any:
+    """What a class or its bases hold under a name, without asking a descriptor."""
+    return next(vars(each)[name] for each in flow.__mro__ if name in vars(each))
+
+
 def _held_parameters(flow: type) -> list[tuple[str, Parameter]]:
-    held = ((name, inspect.getattr_static(flow, name)) for name in _names(flow))
+    held = ((name, _held_as(flow, name)) for name in _names(flow))
     return [(name, each) for name, each in held if isinstance(each, Parameter)]
 
 
 def _doc(text: str | None) -> str | None:
-    return inspect.cleandoc(text) if text else None
+    """A docstring without its indentation (PEP 257)."""
+    if not text:
+        return None
+    first, *rest = text.expandtabs().splitlines() or [""]
+    margin = min((len(line) - len(line.lstrip()) for line in rest if line.strip()), default=0)
+    return "\n".join([first.strip(), *(line[margin:].rstrip() for line in rest)]).strip() or None
 
 
 def _parameter(each: Parameter) -> dict[str, Any]:

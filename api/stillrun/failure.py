@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 import traceback
-from typing import Any
 
 from stillrun.errors import StillrunError
 from stillrun.places import FACE, Places
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 __all__ = ["error", "error_of"]
 

@@ -8,7 +8,10 @@ from __future__ import annotations
 import os
 import stat
 import sys
-from typing import Any, Callable, Iterable
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Callable, Iterable
 
 __all__ = ["FileRecorder"]
 

@@ -7,8 +7,6 @@ import importlib.util
 import os
 import sys
 import traceback
-from dataclasses import dataclass
-from typing import Any
 
 from stillrun.description import parameters_of
 from stillrun.failure import error, error_of
@@ -17,6 +15,13 @@ from stillrun.graph import steps_of
 from stillrun.modules import ModuleList
 from stillrun.nearest import did_you_mean, listed
 from stillrun.places import Places, places_of, python_prefixes
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from dataclasses import dataclass
+    from typing import Any
+else:
+    from stillrun.light import dataclass
 
 __all__ = ["LoadedFlow", "Refused", "load"]
 

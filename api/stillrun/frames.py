@@ -6,7 +6,10 @@ import json
 import socket
 import struct
 from collections import deque
-from typing import Any, Iterator, Mapping
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Iterator, Mapping
 
 __all__ = ["LENGTHS", "Connection", "pack", "unpack"]
 

@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import ast
 import os
-from dataclasses import dataclass, field
-from typing import Any, Callable, Sequence
 
 from stillrun.decorators import ASKED, STEP
 from stillrun.nearest import did_you_mean
 from stillrun.source import StepSource, class_source, step_source
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from dataclasses import dataclass, field
+    from typing import Any, Callable, Sequence
+
+    Teller = Callable[[str, int, str, str], None]
+else:
+    from stillrun.light import dataclass, field
 
 __all__ = ["Graph", "Node", "Problem", "graph_of", "steps_of"]
 
@@ -105,9 +112,6 @@ def _node(graph: Graph, name: str, function: Any, source: StepSource) -> Node:
         tell("step_async", node.line, f"step {name!r} is async", "Write 'def', and asyncio.run(...) in it.")
     _read_next(node, source.node, taken[0] if taken else "self", tell)
     return node
-
-
-Teller = Callable[[str, int, str, str], None]
 
 
 def _teller(graph: Graph, node: Node) -> Teller:

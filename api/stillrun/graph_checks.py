@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import ast
 from collections import Counter
-from typing import Any
 
 from stillrun.flow import FlowSpec
 from stillrun.graph import END, Graph, Node, Problem, nearest_step, problem_at
 from stillrun.nearest import listed
 from stillrun.source import assigned_names, class_source
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 __all__ = ["problems_of"]
 

@@ -12,10 +12,7 @@ import selectors
 import signal
 import socket
 import sys
-import tempfile
 import time
-from subprocess import _args_from_interpreter_flags  # type: ignore[attr-defined]  # as multiprocessing does
-from typing import Any, Callable, Mapping
 
 import stillrun.canonical_arrays
 import stillrun.canonical_classes
@@ -31,6 +28,10 @@ from stillrun.places import FACE
 from stillrun.reader import ArtifactReader
 from stillrun.task import Outcome, run_task
 from stillrun.writer import ArtifactWriter
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Callable, Mapping
 
 __all__ = ["PROTOCOL", "Host", "fresh", "main"]
 
@@ -243,7 +244,7 @@ class Host:
         return spawn(run, self._forget)
 
     def _spawn_fresh(self, spec: Mapping[str, Any], body: bytes) -> Child:
-        with tempfile.TemporaryFile(dir=spec["spill"]) as order:
+        with _nameless_file(spec["spill"]) as order:
             for piece in pack({"load": self._load_message, "spec": spec}, body):
                 order.write(piece)
             order.seek(0)
@@ -251,7 +252,7 @@ class Host:
             def run(result: int) -> int:
                 os.set_inheritable(order.fileno(), True)
                 os.set_inheritable(result, True)
-                command = [sys.executable, *_args_from_interpreter_flags(), "-c", FRESH, os.path.dirname(FACE)]
+                command = [sys.executable, *_options(), "-c", FRESH, os.path.dirname(FACE)]
                 os.execv(sys.executable, [*command, str(order.fileno()), str(result)])  # noqa: S606  # no shell
 
             return spawn(run, self._forget)
@@ -361,6 +362,23 @@ def _report(outcome: Outcome, result: int) -> int:
             while len(view):
                 view = view[pipe.write(view) or 0 :]
     return outcome.code
+
+
+def _nameless_file(folder: str) -> Any:
+    path = os.path.join(folder, f"order-{os.getpid()}-{time.monotonic_ns()}")
+    file = open(path, "x+b")  # noqa: SIM115 - the caller closes it
+    os.unlink(path)
+    return file
+
+
+def _options() -> list[str]:
+    """The options that this interpreter was started with, as far as an engine gives them."""
+    flags = (
+        ("-s", sys.flags.no_user_site),
+        ("-B", sys.flags.dont_write_bytecode),
+        ("-E", sys.flags.ignore_environment),
+    )
+    return [option for option, given in flags if given]
 
 
 def fresh() -> None:

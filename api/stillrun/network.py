@@ -7,9 +7,12 @@ starts, and libraries that open connections in C code of their own, are not seen
 from __future__ import annotations
 
 import sys
-from typing import Any
 
 from stillrun.errors import NetworkRefused
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 __all__ = ["refuse_network"]
 

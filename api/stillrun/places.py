@@ -6,7 +6,12 @@ import os
 import site
 import sys
 import sysconfig
-from dataclasses import dataclass
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from dataclasses import dataclass
+else:
+    from stillrun.light import dataclass
 
 __all__ = ["FACE", "Places", "is_standard_library", "places_of", "python_prefixes"]
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import ast
 import sys
-from dataclasses import dataclass
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from dataclasses import dataclass
     from typing import Any
+else:
+    from stillrun.light import dataclass
 
 __all__ = ["StepSource", "assigned_names", "class_source", "step_source"]
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
-from typing import Any, Mapping
 
 from stillrun.context import Parameters, current
 from stillrun.errors import FlowError, NextError, NotPicklable, StillrunError
@@ -18,6 +16,13 @@ from stillrun.reader import ArtifactReader
 from stillrun.source import assigned_names, step_source
 from stillrun.taskstate import TaskState
 from stillrun.writer import ArtifactWriter
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from dataclasses import dataclass
+    from typing import Any, Mapping
+else:
+    from stillrun.light import dataclass
 
 __all__ = ["Outcome", "run_task"]
 

@@ -10,8 +10,6 @@ import click
 from stillrun_cli.console import clean, json_option, paint, print_json
 from stillrun_cli.run import RUN_CONTEXT, run_options, start_run
 from stillrun_cli.settings import caller, open_store
-from stillrun_engine.prepare import RunRequest, describe
-from stillrun_engine.stopping import StopSignals
 
 __all__ = ["flow_group"]
 
@@ -88,8 +86,13 @@ def check(ctx: click.Context, as_json: bool) -> int:
 
 def _describe(ctx: click.Context) -> dict[str, Any]:
     file, class_name = ctx.obj
+    from stillrun_engine.prepare import RunRequest, describe
+    from stillrun_engine.stopping import StopSignals
+    from stillrun_engine.warm import warm_host
+
+    called = caller()
     with open_store(ctx, create=True) as store, StopSignals() as stop:
-        described = describe(store, RunRequest(file, caller(), class_name), stop)
+        described = describe(store, RunRequest(file, called, class_name), stop, warm_host(store, called))
         described.executor.close()
     return dict(described.description)
 

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from stillrun_cli.console import clean, duration, json_option, paint, print_json, word
 from stillrun_cli.narrator import Narrator
 from stillrun_cli.settings import caller, default_workers, open_store
-from stillrun_engine.prepare import RunRequest
-from stillrun_engine.run import RunOutcome, run_flow
-from stillrun_engine.stopping import StopSignals
+
+if TYPE_CHECKING:
+    from stillrun_engine.run import RunOutcome
 
 __all__ = ["flow_parameters", "run_command", "run_options", "start_run"]
 
@@ -74,18 +74,28 @@ def start_run(
     as_json: bool,
 ) -> int:
     """Run the flow in ``file`` and print how it went; the exit code."""
-    request = RunRequest(
-        flow_file=file.absolute(),
-        caller=caller(python),
-        class_name=class_name,
-        parameters=flow_parameters(parameters),
-        max_workers=max_workers or default_workers(),
-        fresh_process=fresh_process,
-        offline=offline,
-    )
-    narrator = Narrator(as_json=as_json, quiet=quiet)
-    with open_store(ctx, create=True) as store, StopSignals() as stop:
-        outcome = run_flow(store, request, stop, narrator)
+    from stillrun_engine.warm import warm_host
+
+    given, called = flow_parameters(parameters), caller(python)
+    with open_store(ctx, create=True) as store:
+        warm = warm_host(store, called)
+        # it imports its part in another process while we import the engine
+        from stillrun_engine.prepare import RunRequest
+        from stillrun_engine.run import run_flow
+        from stillrun_engine.stopping import StopSignals
+
+        request = RunRequest(
+            flow_file=file.absolute(),
+            caller=called,
+            class_name=class_name,
+            parameters=given,
+            max_workers=max_workers or default_workers(),
+            fresh_process=fresh_process,
+            offline=offline,
+        )
+        narrator = Narrator(as_json=as_json, quiet=quiet)
+        with StopSignals() as stop:
+            outcome = run_flow(store, request, stop, warm, narrator)
     if as_json:
         print_json(_summary(outcome))
     else:

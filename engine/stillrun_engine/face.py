@@ -7,9 +7,9 @@ from functools import lru_cache
 from pathlib import Path
 
 from stillrun_engine.errors import EngineError
-from stillrun_snapshot.capture import capture_tree
 from stillrun_snapshot.digest import Digest
 from stillrun_snapshot.store import Store
+from stillrun_snapshot.tree import Entry, FileEntry, put_tree
 
 __all__ = ["keep_face"]
 
@@ -17,8 +17,11 @@ __all__ = ["keep_face"]
 def keep_face(store: Store) -> Digest:
     """The tree of the `stillrun` package installed beside this engine. Nothing of it is imported."""
     folder = _package_folder()
-    files = sorted(p.relative_to(folder.parent).as_posix() for p in folder.rglob("*") if _belongs(p))
-    return capture_tree(store, folder.parent, files)
+    entries: dict[str, Entry] = {}
+    for path in sorted(p for p in folder.rglob("*") if _belongs(p)):
+        data = path.read_bytes()
+        entries[path.relative_to(folder.parent).as_posix()] = FileEntry(store.put(data, compress=True), len(data))
+    return put_tree(store, entries)
 
 
 def _belongs(path: Path) -> bool:

@@ -18,7 +18,7 @@ from typing import IO, Any
 
 from stillrun_engine.errors import HostLost
 
-__all__ = ["PROTOCOL", "Frame", "HostProcess", "Launch"]
+__all__ = ["PROTOCOL", "Frame", "HostProcess", "Launch", "settled"]
 
 PROTOCOL = 1
 _HEADER = struct.Struct(">II")
@@ -181,3 +181,8 @@ class HostProcess:
             with suppress(ProcessLookupError, PermissionError):
                 os.killpg(group, signal.SIGKILL)
         self.children.clear()
+
+
+def settled(variables: Mapping[str, str]) -> dict[str, str]:
+    """``variables`` with the hash seed fixed unless the caller chose one: sets then iterate alike at replay."""
+    return {"PYTHONHASHSEED": "0", **variables}

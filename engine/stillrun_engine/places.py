@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stillrun_engine.caller import Caller
-from stillrun_engine.host_process import Launch
+from stillrun_engine.host_process import Launch, settled
 from stillrun_envs.ambient import ambient_environment
 from stillrun_snapshot.digest import Digest
 from stillrun_snapshot.store import Store
@@ -98,18 +98,13 @@ def ambient_of(store: Store, caller: Caller) -> Digest:
 
 def launch_ambient(caller: Caller, face: Path) -> Launch:
     """How the host of undecorated steps is started: the caller's interpreter and variables as they are."""
-    return Launch(caller.python, face, _settled(caller.variables), caller.cwd)
+    return Launch(caller.python, face, settled(caller.variables), caller.cwd)
 
 
 def launch_prefix(prefix: Prefix, caller: Caller, face: Path) -> Launch:
     """How the host of a built environment is started: nothing of the caller's Python leaks in."""
-    variables = {name: value for name, value in _settled(caller.variables).items() if name not in _LEAKS}
+    variables = {name: value for name, value in settled(caller.variables).items() if name not in _LEAKS}
     variables.pop("PYTHONDONTWRITEBYTECODE", None)  # its bytecode goes to a folder of ours
     path = variables.get("PATH", "/usr/bin:/bin")
     variables.update(prefix.variables, PATH=f"{prefix.python.parent}:{path}")
     return Launch(prefix.python, face, variables, caller.cwd, user_site=False)
-
-
-def _settled(variables: Mapping[str, str]) -> dict[str, str]:
-    """``variables`` with the hash seed fixed unless the caller chose one: sets and dicts then iterate the same at replay."""
-    return {"PYTHONHASHSEED": "0", **variables}

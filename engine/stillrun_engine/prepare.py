@@ -9,14 +9,13 @@ from typing import Any
 
 from stillrun_engine.caller import Caller
 from stillrun_engine.errors import FlowRefused, error_of
-from stillrun_engine.face import keep_face
-from stillrun_engine.host_process import HostProcess
 from stillrun_engine.inputs import InputLimits
 from stillrun_engine.local import LocalExecutor, load_request
 from stillrun_engine.parts import keep_output
-from stillrun_engine.places import Places, ambient_of, find_places, launch_ambient
+from stillrun_engine.places import Places, ambient_of, find_places
 from stillrun_engine.reporter import Reporter
 from stillrun_engine.stopping import StopSignals
+from stillrun_engine.warm import WarmHost
 from stillrun_snapshot.capture import Captured, capture_code
 from stillrun_snapshot.checkout import checkout
 from stillrun_snapshot.digest import Digest
@@ -44,8 +43,7 @@ class Described:
     """A captured flow and what the caller's interpreter says of it. ``executor`` holds the warm host: close it."""
 
     captured: Captured
-    face: Digest
-    face_folder: Path
+    warm: WarmHost
     ambient: Digest
     executor: LocalExecutor
     modules: frozenset[str]
@@ -62,35 +60,30 @@ class Prepared:
     shown: Mapping[str, Any]
 
 
-def describe(store: Store, request: RunRequest, stop: StopSignals) -> Described:
+def describe(store: Store, request: RunRequest, stop: StopSignals, warm: WarmHost) -> Described:
     """Capture the code and let a host in the caller's environment import and describe the flow.
 
-    Raises FlowRefused when it cannot be imported. Problems of the graph are in the description.
+    warm: a host that nobody has used yet; this function takes it over.
+    Raises FlowRefused when the flow cannot be imported. Problems of its graph are in the description.
     """
     caller = request.caller
-    face = keep_face(store)
-    face_folder = checkout(store, face)
-    launch = launch_ambient(caller, face_folder)
-    host = HostProcess(launch)  # it starts and imports its face while the code is captured
     try:
         captured = capture_code(store, request.flow_file)
         flow_file = store.get_record(captured.code, "code")["flow_file"]
         tree = checkout(store, captured.tree)
         ambient = ambient_of(store, caller)
     except BaseException:
-        host.close()
+        warm.process.close()
         raise
     load = load_request(tree, flow_file, request.flow_file, request.class_name, caller.cwd)
     executor = LocalExecutor(request.max_workers, load, fresh=request.fresh_process, wake=stop.wake)
     try:
-        executor.offer(ambient, launch, host)
+        executor.offer(ambient, warm.launch, warm.process)
         loaded = executor.load(ambient).header
     except BaseException:
         executor.close()
         raise
-    return Described(
-        captured, face, face_folder, ambient, executor, frozenset(loaded["modules"]), loaded["description"]
-    )
+    return Described(captured, warm, ambient, executor, frozenset(loaded["modules"]), loaded["description"])
 
 
 def prepare(store: Store, request: RunRequest, described: Described, reporter: Reporter) -> Prepared:
@@ -103,7 +96,7 @@ def prepare(store: Store, request: RunRequest, described: Described, reporter: R
         store,
         description,
         request.caller,
-        described.face_folder,
+        described.warm.folder,
         described.ambient,
         offline=request.offline,
         note=reporter.note,

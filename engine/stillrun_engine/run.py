@@ -19,6 +19,7 @@ from stillrun_engine.plan import Graph, Plan, TaskKey, WaitingTask
 from stillrun_engine.prepare import Prepared, RunRequest, describe, prepare
 from stillrun_engine.reporter import Reporter
 from stillrun_engine.stopping import StopSignals
+from stillrun_engine.warm import WarmHost
 from stillrun_engine.work import work_through
 from stillrun_envs.ambient import keep_ambient
 from stillrun_snapshot.digest import Digest
@@ -51,17 +52,19 @@ def run_flow(
     store: Store,
     request: RunRequest,
     stop: StopSignals,
+    warm: WarmHost,
     reporter: Reporter | None = None,
     clock: Clock = system_clock,
 ) -> RunOutcome:
     """Run the flow to its end and keep everything; a failed step is an outcome, not an exception.
 
+    warm: a host that nobody has used yet; it is closed with the run.
     Raises FlowRefused before anything has run when the flow or its arguments are at fault, EnvError when an environment
     cannot be had, Interrupted when stopped before the first task.
     """
     told = reporter or Reporter()
     begun = clock()
-    described = describe(store, request, stop)
+    described = describe(store, request, stop, warm)
     try:
         prepared = prepare(store, request, described, told)
         history = History(store, _head(store, request, prepared, clock), clock)
@@ -201,7 +204,7 @@ def _head(store: Store, request: RunRequest, prepared: Prepared, clock: Clock) -
         "kind": "run",
         "origin": None,
         "code": described.captured.code,
-        "face": described.face,
+        "face": described.warm.face,
         "class": request.class_name,
         "description": store.put_record({"schema": "stillrun/description/1", **described.description}),
         "parameters": dict(prepared.shown),

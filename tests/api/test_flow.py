@@ -235,7 +235,7 @@ def test_making_a_flow_hands_over_to_the_command(tmp_path: Path) -> None:
     command = tmp_path / "lib" / "stillrun_cli"
     command.mkdir(parents=True)
     (command / "__init__.py").touch()
-    (command / "__main__.py").write_text("import sys, json; print(json.dumps(sys.argv[1:]))")
+    (command / "main.py").write_text("import sys, json\ndef main():\n    print(json.dumps(sys.argv[1:]))\n")
     file = write_flow(
         tmp_path,
         "class Fé(FlowSpec):\n    pass\nif __name__ == '__main__':\n    print('first')\n    Fé()\n",

@@ -69,7 +69,7 @@ def test_an_unchanged_environment_is_listed_without_a_process(
 ) -> None:
     first = ambient_environment(store, venv, environ=environ)
     monkeypatch.setattr("stillrun_envs.command.run", None)
-    monkeypatch.setattr("stillrun_envs.ambient.installed_distributions", None)
+    monkeypatch.setattr("stillrun_envs.installed.installed_distributions", None)
     assert ambient_environment(store, venv, environ=environ) == first
 
 
@@ -107,7 +107,7 @@ def test_keeping_twice_packs_once(
 ) -> None:
     environment = ambient_environment(store, venv, environ=environ)
     first = keep_ambient(store, environment, ["bulky"], environ=environ)
-    monkeypatch.setattr("stillrun_envs.ambient.repack", None)
+    monkeypatch.setattr("stillrun_envs.borrowed.repack", None)
     assert keep_ambient(store, environment, ["bulky"], environ=environ) == first
 
 

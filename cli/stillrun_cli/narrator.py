@@ -10,7 +10,7 @@ from typing import Any, TextIO
 from stillrun_cli.console import clean, duration, paint, word
 from stillrun_engine.reporter import Reporter
 
-__all__ = ["Narrator"]
+__all__ = ["Narrator", "counted"]
 
 _LEFT_OUT_SHOWN = 5
 
@@ -33,13 +33,13 @@ class Narrator(Reporter):
 
     def run_begins(self, pathspec: str, facts: Mapping[str, Any]) -> None:
         if "origin" in facts:
-            self.say(f"Replaying {facts['origin']} as {paint(pathspec, bold=True)}: {_count(facts['tasks'], 'task')}")
+            self.say(f"Replaying {facts['origin']} as {paint(pathspec, bold=True)}: {counted(facts['tasks'], 'task')}")
             return
         code = facts["code"]
         given = ", ".join(f"{name}={clean(entry['text'])}" for name, entry in facts["parameters"].items())
         self.say(f"{paint(pathspec, bold=True)}" + (f"  {given}" if given else ""))
         self.note(
-            f"code {code.tree[7:19]} ({_count(code.files, 'file')}), {_count(facts['environments'], 'environment')}"
+            f"code {code.tree[7:19]} ({counted(code.files, 'file')}), {counted(facts['environments'], 'environment')}"
         )
         for remark in code.notes:
             self.note(remark)
@@ -89,5 +89,6 @@ def _prefix(step: str, task: str) -> str:
     return paint(f"[{step}/{task}]", fg="cyan")
 
 
-def _count(number: int, noun: str) -> str:
+def counted(number: int, noun: str) -> str:
+    """A number with its noun: 1 task, 1,000 tasks."""
     return f"{number:,} {noun}" + ("" if number == 1 else "s")

@@ -8,8 +8,8 @@ from typing import Any
 
 import click
 
-from stillrun_cli.console import clean, duration, json_option, paint, print_json, short, word
-from stillrun_cli.narrator import Narrator
+from stillrun_cli.console import VERDICT_STYLES, clean, duration, json_option, paint, print_json, short
+from stillrun_cli.narrator import Narrator, counted
 from stillrun_cli.settings import caller, default_workers, open_store
 from stillrun_engine.archive import open_run
 from stillrun_engine.pathspec import parse_pathspec
@@ -66,12 +66,10 @@ def _print_verdict(narrator: Narrator, outcome: ReplayOutcome) -> None:
     counts = Counter(entry["verdict"] for entry in record["artifacts"])
     told = ", ".join(f"{number} {level}" for level, number in counts.most_common())
     narrator.say("")
-    narrator.say(
-        f"Verdict on {record['scope']}: {paint(outcome.verdict.upper(), bold=True)}" + _meaning(outcome.verdict)
-    )
-    narrator.say(
-        f"  {len(record['tasks'])} tasks, {len(record['artifacts'])} artifacts" + (f": {told}" if told else "")
-    )
+    verdict = paint(outcome.verdict.upper(), **VERDICT_STYLES[outcome.verdict])
+    narrator.say(f"Verdict on {record['scope']}: {verdict}{_meaning(outcome.verdict)}")
+    amounts = f"{counted(len(record['tasks']), 'task')}, {counted(len(record['artifacts']), 'artifact')}"
+    narrator.say(f"  {amounts}" + (f": {told}" if told else ""))
     for entry in _worst(record):
         narrator.say(
             clean(f"  {entry['step']}/{entry['task']} {entry.get('name', '')}: {entry['reason'] or entry['verdict']}")
@@ -88,9 +86,9 @@ def _print_verdict(narrator: Narrator, outcome: ReplayOutcome) -> None:
 
 def _meaning(verdict: str) -> str:
     return {
-        "identical": word(" - every artifact has the same bytes"),
-        "equivalent": word(" - every artifact has the same value, some in other bytes"),
-        "different": word(" - something came out otherwise"),
+        "identical": " - every artifact has the same bytes",
+        "equivalent": " - every artifact has the same value, some in other bytes",
+        "different": " - something came out otherwise",
     }[verdict]
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from stillrun_cli.console import clean, duration, json_option, paint, print_json, word
-from stillrun_cli.narrator import Narrator
+from stillrun_cli.narrator import Narrator, counted
 from stillrun_cli.settings import caller, default_workers, open_store
 
 if TYPE_CHECKING:
@@ -139,9 +139,9 @@ def _conclude(narrator: Narrator, outcome: RunOutcome) -> None:
     if outcome.failure is not None:
         where = f"{outcome.failure['step']}/{outcome.failure['task']}"
         narrator.say(clean(f"{where} failed: {_told(outcome.failure['error'])}"))
-    counted = "1 task" if outcome.tasks == 1 else f"{outcome.tasks:,} tasks"
+    amount = counted(outcome.tasks, "task")
     narrator.say(
-        f"{paint(outcome.pathspec, bold=True)} {word(outcome.status)}: {counted} in {duration(outcome.wall_us)}"
+        f"{paint(outcome.pathspec, bold=True)} {word(outcome.status)}: {amount} in {duration(outcome.wall_us)}"
     )
     for reason in outcome.not_kept:
         narrator.note(f"not kept: {reason}")

@@ -56,7 +56,7 @@ def prefix_for(
     )
 
     def make(folder: Path) -> None:
-        progress(f"Building the environment of lock {lock.hex[:12]} ({len(what.packages)} packages).")
+        progress(f"Building the environment of lock {lock.hex[:12]} (Python {what.python.version}, {_counted(what)}).")
         _forget_bytecode(final, store)
         scratch = store.scratch("env")
         try:
@@ -87,6 +87,11 @@ def drop_prefix(lock: Digest, store: Store) -> None:
     final = _place(_env_id(lock, store), store)
     discard(final)
     _forget_bytecode(final, store)
+
+
+def _counted(lock: Lock) -> str:
+    number = len(lock.packages)
+    return f"{number} package{'s' * (number != 1)}"
 
 
 def _filled(

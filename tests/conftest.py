@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from dataclasses import dataclass, field
@@ -21,6 +22,11 @@ _SETTINGS = (
     "PYTHONHASHSEED",
     "PYTHONDONTWRITEBYTECODE",
 )
+
+
+def _heed_interrupts() -> None:
+    """A shell's background jobs ignore Ctrl-C, and so would all that the tests start there."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 @dataclass
@@ -55,7 +61,13 @@ class Commands:
         """Begin a command and do not wait for it."""
         words = [sys.executable, *command, *map(str, arguments)]
         return subprocess.Popen(
-            words, cwd=self.cwd, env=self.environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            words,
+            cwd=self.cwd,
+            env=self.environment(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            preexec_fn=_heed_interrupts,
         )
 
     def __call__(self, *arguments: str | Path, command: tuple[str, ...] = ("-m", "stillrun_cli")) -> Done:

@@ -14,7 +14,7 @@ from stillrun_engine.history import History
 from stillrun_engine.inputs import InputKeeper
 from stillrun_engine.logs import TaskLog
 from stillrun_engine.outcome import error_of_task
-from stillrun_engine.parts import Body, keep_outputs, reference, references
+from stillrun_engine.parts import Body, References, keep_outputs
 from stillrun_engine.plan import Split, TaskKey
 from stillrun_engine.reporter import Reporter
 from stillrun_snapshot.digest import Digest
@@ -84,6 +84,7 @@ class Desk:
     ) -> None:
         self._store = store
         self._identity = identity
+        self._references = References(store)
         self._history = history
         self._keeper = keeper
         self._reporter = reporter
@@ -107,7 +108,7 @@ class Desk:
             "foreach": [self._frame(split, body) for split in assignment.foreach],
             "join": assignment.join,
             "inputs": [self._input(given, assignment, body) for given in assignment.inputs],
-            "parameters": references(self._store, identity.parameters, body),
+            "parameters": self._references.all_of(identity.parameters, body),
             "cwd": str(identity.cwd),
             "spill": str(self._spills),
             "inline_max": INLINE_MAX,
@@ -168,13 +169,13 @@ class Desk:
             "step": given.key.step,
             "task": given.key.task,
             "index": position[-1] if of_foreach else None,
-            "artifacts": references(self._store, given.artifacts, body),
+            "artifacts": self._references.all_of(given.artifacts, body),
         }
 
     def _frame(self, split: Split, body: Body) -> dict[str, Any]:
         entry = _split_entry(split)
         if split.items is not None:
-            entry["items"] = reference(self._store, Digest(split.items), body)
+            entry["items"] = self._references.of(split.items, body)
         return entry
 
     def _facts(self, assignment: Assignment) -> dict[str, Any]:

@@ -23,8 +23,9 @@ _ALPHABET = "abcdefghjkmnpqrstvwxyz23456789"
 
 
 def new_run_id(now: datetime) -> str:
-    """A name that sorts by time and is unique on its own: 20261123-040000-x7k2."""
-    return now.strftime("%Y%m%d-%H%M%S-") + "".join(secrets.choice(_ALPHABET) for _ in range(4))
+    """A name that sorts by time, to the millisecond, and is unique on its own: 20261123-040000-123x7."""
+    chance = "".join(secrets.choice(_ALPHABET) for _ in range(2))
+    return now.strftime("%Y%m%d-%H%M%S-") + f"{now.microsecond // 1000:03d}{chance}"
 
 
 def lease_name(flow: str, run: str) -> str:

@@ -10,7 +10,11 @@ from stillrun_snapshot.digest import Digest, digest_of
 from stillrun_snapshot.errors import ObjectCorrupt
 from stillrun_snapshot.store import Store
 
-__all__ = ["Body", "content_digest", "keep_output", "keep_outputs", "reference", "references"]
+__all__ = ["Body", "References", "content_digest", "keep_output", "keep_outputs"]
+
+
+_REMEMBERED = 4096
+"""Artifacts whose places are remembered; a few hundred bytes each."""
 
 
 class Body:
@@ -32,24 +36,39 @@ class Body:
         return b"".join(self._chunks)
 
 
-def references(store: Store, artifacts: Mapping[str, str], body: Body) -> dict[str, Any]:
-    """REF of the protocol for each artifact record in ``artifacts``: name -> digest."""
-    return {name: reference(store, Digest(digest), body) for name, digest in artifacts.items()}
+class References:
+    """REFs of the protocol for artifacts of one store; what is asked for again, as by each task of a foreach, is remembered."""
 
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._known: dict[str, dict[str, Any]] = {}
 
-def reference(store: Store, artifact: Digest, body: Body) -> dict[str, Any]:
-    """REF of one artifact: where a task finds each part. Raw parts are named by file and place, others travel in ``body``."""
-    record = store.get_record(artifact, "artifact")
-    parts = []
-    for part in record["parts"]:
-        location = store.checked(Digest(part["digest"]))
-        found: dict[str, Any] = {"digest": part["digest"], "size": part["size"]}
-        if location.data is not None:
-            found["body"] = body.add(location.data)
-        else:
-            found.update(path=str(location.path), offset=location.offset, checked=True)
-        parts.append(found)
-    return {"artifact": artifact, "parts": parts}
+    def all_of(self, artifacts: Mapping[str, str], body: Body) -> dict[str, Any]:
+        """The REF of each artifact record in ``artifacts``: name -> digest."""
+        return {name: self.of(digest, body) for name, digest in artifacts.items()}
+
+    def of(self, artifact: str, body: Body) -> dict[str, Any]:
+        """Where a task finds each part: raw ones by file and place, others in ``body``. Every part was hashed once."""
+        known = self._known.get(artifact)
+        if known is None:
+            known = self._looked_up(Digest(artifact), body)
+            if all("path" in part for part in known["parts"]):
+                if len(self._known) >= _REMEMBERED:
+                    self._known.clear()
+                self._known[artifact] = known
+        return known
+
+    def _looked_up(self, artifact: Digest, body: Body) -> dict[str, Any]:
+        parts = []
+        for part in self._store.get_record(artifact, "artifact")["parts"]:
+            location = self._store.checked(Digest(part["digest"]))
+            found: dict[str, Any] = {"digest": part["digest"], "size": part["size"]}
+            if location.data is not None:
+                found["body"] = body.add(location.data)
+            else:
+                found.update(path=str(location.path), offset=location.offset, checked=True)
+            parts.append(found)
+        return {"artifact": artifact, "parts": parts}
 
 
 def keep_outputs(store: Store, outputs: Mapping[str, Any], body: bytes, spill: Path) -> dict[str, Digest]:

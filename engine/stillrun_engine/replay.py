@@ -20,7 +20,7 @@ from stillrun_engine.desk import Assignment, Desk, Identity, KeptTask, TaskInput
 from stillrun_engine.errors import Interrupted, ReplayRefused, RunDamaged
 from stillrun_engine.executor import Finished, Output, Started, TaskWork
 from stillrun_engine.history import History, new_run_id
-from stillrun_engine.host_process import Launch
+from stillrun_engine.host_process import HostProcess, Launch
 from stillrun_engine.inputs import InputKeeper
 from stillrun_engine.judge import TaskVerdict, judge_task, worst
 from stillrun_engine.local import LocalExecutor, load_request
@@ -30,7 +30,7 @@ from stillrun_engine.plan import Split
 from stillrun_engine.reporter import Reporter
 from stillrun_engine.stopping import StopSignals
 from stillrun_engine.work import work_through
-from stillrun_engine.workspace import Workspace, lay_out
+from stillrun_engine.workspace import Workspace, lay_out, make_workspace
 from stillrun_snapshot.checkout import checkout
 from stillrun_snapshot.digest import Digest
 
@@ -84,24 +84,23 @@ def replay_run(
     told = reporter or Reporter()
     begun = clock()
     tasks = _replayable(run)
-    _refuse_damage(run, tasks)
     store, record = run.store, run.record
     code = store.get_record(Digest(record["code"]), "code")
-    workspace = lay_out(store, record, Digest(code["tree"]), [file for task in tasks for file in task["files"]])
+    tree = Digest(code["tree"])
+    workspace = make_workspace(store, record)
     try:
         caller = _recorded_caller(run, request, workspace)
         places = _places(run, tasks, caller, told)
         load = load_request(
-            checkout(store, Digest(code["tree"])),
-            code["flow_file"],
-            Path(record["source"]),
-            record["class"],
-            workspace.cwd,
+            checkout(store, tree), code["flow_file"], Path(record["source"]), record["class"], workspace.cwd
         )
         executor = LocalExecutor(request.max_workers, load, fresh=request.fresh_process, wake=stop.wake)
         try:
             for environment, place in places.items():
-                executor.offer(environment, place.launch)
+                executor.offer(environment, place.launch, HostProcess(place.launch))
+            # hosts warm up meanwhile; they know no flow and run nothing before the first task
+            _refuse_damage(run, tasks)
+            lay_out(store, workspace, tree, [file for task in tasks for file in task["files"]])
             session = _Replay(run, tasks, request, workspace, places, told, clock, stop)
             return session.go(executor, begun)
         finally:
@@ -132,7 +131,7 @@ def _recorded_caller(run: KeptRun, request: ReplayRequest, workspace: Workspace)
     """Today's caller with the recorded variables, and in the replay's folder."""
     variables = {name: value for name, value in request.caller.variables.items() if name not in RECORDED_VARIABLES}
     variables.update(run.record["variables"])
-    return replace(request.caller, cwd=workspace.cwd, variables=variables)
+    return replace(request.caller, cwd=workspace.folder, variables=variables)
 
 
 def _places(run: KeptRun, tasks: list[Record], caller: Caller, told: Reporter) -> dict[str, _Place]:

@@ -13,7 +13,7 @@ from stillrun_snapshot.checkout import export_tree
 from stillrun_snapshot.digest import Digest, digest_of_file
 from stillrun_snapshot.store import Store
 
-__all__ = ["Workspace", "lay_out"]
+__all__ = ["Workspace", "lay_out", "make_workspace"]
 
 Record = Mapping[str, Any]
 
@@ -31,25 +31,25 @@ class Workspace:
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
-def lay_out(store: Store, run: Record, tree: Digest, files: Iterable[Record]) -> Workspace:
-    """Put the code and the kept ``files`` of the original's tasks into a fresh folder.
+def make_workspace(store: Store, run: Record) -> Workspace:
+    """A fresh folder, to be filled by ``lay_out``."""
+    folder = store.scratch("replay")
+    root, placed = folder / "code", run["cwd"]
+    cwd = root / placed["path"] if placed["base"] == "tree" else folder / "cwd"
+    return Workspace(folder, root, cwd)
+
+
+def lay_out(store: Store, workspace: Workspace, tree: Digest, files: Iterable[Record]) -> None:
+    """Put the code and the kept ``files`` of the original's tasks into the workspace.
 
     Raises ReplayRefused, naming every file that was read and is neither kept nor unchanged at its original place.
     """
-    folder = store.scratch("replay")
-    root = folder / "code"
-    export_tree(store, tree, root)
-    placed = run["cwd"]
-    cwd = root / placed["path"] if placed["base"] == "tree" else folder / "cwd"
-    cwd.mkdir(parents=True, exist_ok=True)
-    workspace = Workspace(folder, root, cwd)
+    export_tree(store, tree, workspace.root)
+    workspace.cwd.mkdir(parents=True, exist_ok=True)
     problems = [problem for file in files if (problem := _put_back(store, file, workspace))]
     if problems:
-        workspace.close()
-        raise ReplayRefused(
-            "files that the original read are not to be had any more:\n  " + "\n  ".join(sorted(set(problems)))
-        )
-    return workspace
+        found = "\n  ".join(sorted(set(problems)))
+        raise ReplayRefused(f"files that the original read are not to be had any more:\n  {found}")
 
 
 def _put_back(store: Store, file: Record, workspace: Workspace) -> str | None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from stillrun_cli.console import clean, json_option, print_json, size
+from stillrun_cli.console import clean, common_options, print_json, size
 from stillrun_cli.settings import open_store
 from stillrun_engine.archive import KeptRun, Record, open_run
 from stillrun_engine.errors import EngineError, NotFound
@@ -25,7 +25,7 @@ __all__ = ["artifact_command"]
 @click.command(short_help="Show an artifact, or write it to a file.")
 @click.argument("pathspec", metavar="FLOW/RUN/STEP[/TASK]/NAME")
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="Write the value as a pickle file.")
-@json_option
+@common_options
 @click.pass_context
 def artifact_command(ctx: click.Context, pathspec: str, out: Path | None, as_json: bool) -> None:
     """Show an artifact's type, size, digests and preview; every byte is hashed, nothing is unpickled.

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from stillrun_cli.console import clean, json_option, print_json, short, size
+from stillrun_cli.console import clean, common_options, print_json, short, size
 from stillrun_cli.settings import open_store
 from stillrun_engine.archive import open_run
 from stillrun_engine.pathspec import parse_pathspec
@@ -31,7 +31,7 @@ __all__ = ["code_command"]
     type=click.Path(path_type=Path, dir_okay=False),
     help="Write one deterministic .tar, .tar.gz or .tar.zst file.",
 )
-@json_option
+@common_options
 @click.pass_context
 def code_command(ctx: click.Context, pathspec: str, out: Path | None, tar: Path | None, as_json: bool) -> None:
     """List the captured files, or write them to a folder or a tar file."""

@@ -13,8 +13,8 @@ import click
 __all__ = [
     "VERDICT_STYLES",
     "clean",
+    "common_options",
     "duration",
-    "json_option",
     "note",
     "paint",
     "print_json",
@@ -38,9 +38,18 @@ VERDICT_STYLES: Mapping[str, dict[str, Any]] = {
 }
 
 
-def json_option(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The --json option that every reporting command has."""
-    return click.option("--json", "as_json", is_flag=True, help="Print one JSON object for programs.")(function)
+def common_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The options that every reporting command has: --json and --store."""
+    as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object for programs.")
+    store = click.option(
+        "--store", metavar="DIR", expose_value=False, callback=_use_store, help="The store of this command."
+    )
+    return as_json(store(function))
+
+
+def _use_store(ctx: click.Context, _: click.Parameter, value: str | None) -> None:
+    if value is not None:
+        ctx.find_root().obj = value
 
 
 def print_json(value: Mapping[str, Any]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from stillrun_cli.console import clean, json_option, print_json, print_table, short, size
+from stillrun_cli.console import clean, common_options, print_json, print_table, short, size
 from stillrun_cli.settings import open_store
 from stillrun_engine.archive import open_run
 from stillrun_engine.errors import NotFound
@@ -21,7 +21,7 @@ def env_group() -> None:
 
 @env_group.command("show")
 @click.argument("pathspec", metavar="FLOW/RUN/STEP")
-@json_option
+@common_options
 @click.pass_context
 def show(ctx: click.Context, pathspec: str, as_json: bool) -> None:
     """Show the locked environment of a step: its Python and every package with version and digest."""

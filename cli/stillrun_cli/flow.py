@@ -7,16 +7,16 @@ from typing import Any
 
 import click
 
-from stillrun_cli.console import clean, json_option, paint, print_json
+from stillrun_cli.console import clean, common_options, paint, print_json
 from stillrun_cli.run import RUN_CONTEXT, run_options, start_run
 from stillrun_cli.settings import caller, open_store
 
 __all__ = ["flow_group"]
 
 
-@click.group(hidden=True)
-@click.option("--file", "file", required=True, type=click.Path(path_type=Path))
-@click.option("--class", "class_name", required=True)
+@click.group(hidden=True, invoke_without_command=True)
+@click.option("--file", "file", required=True, hidden=True, type=click.Path(path_type=Path))
+@click.option("--class", "class_name", required=True, hidden=True)
 @click.option(
     "--store",
     "store_path",
@@ -29,6 +29,10 @@ def flow_group(ctx: click.Context, file: Path, class_name: str, store_path: str 
     if store_path:
         ctx.find_root().obj = store_path
     ctx.obj = (file.absolute(), class_name)
+    root, ctx.info_name = ctx.find_root(), file.name
+    root.info_name = "python"  # what a person has typed
+    if ctx.invoked_subcommand is None:
+        click.echo(ctx.get_help())
 
 
 @flow_group.command("run", context_settings=RUN_CONTEXT)
@@ -41,7 +45,7 @@ def run(ctx: click.Context, /, **options: Any) -> int:
 
 
 @flow_group.command("show")
-@json_option
+@common_options
 @click.pass_context
 def show(ctx: click.Context, as_json: bool) -> int:
     """Show the steps, what follows each, and the parameters."""
@@ -69,7 +73,7 @@ def show(ctx: click.Context, as_json: bool) -> int:
 
 
 @flow_group.command("check")
-@json_option
+@common_options
 @click.pass_context
 def check(ctx: click.Context, as_json: bool) -> int:
     """Check the graph; exit code 2 when it has a problem."""

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from stillrun_cli.console import json_option, print_json, print_table
+from stillrun_cli.console import common_options, print_json, print_table
 from stillrun_cli.settings import open_store
 from stillrun_engine.archive import KeptRun, flows, runs
 from stillrun_engine.errors import NotFound
@@ -17,7 +17,7 @@ __all__ = ["list_command"]
 
 @click.command(short_help="List kept runs.")
 @click.argument("flow", required=False)
-@json_option
+@common_options
 @click.pass_context
 def list_command(ctx: click.Context, flow: str | None, as_json: bool) -> None:
     """List the runs of FLOW, or of all flows, oldest first."""

@@ -6,7 +6,7 @@ import sys
 
 import click
 
-from stillrun_cli.console import clean, json_option, paint, print_json
+from stillrun_cli.console import clean, common_options, paint, print_json
 from stillrun_cli.settings import open_store
 from stillrun_engine.archive import Record, open_run
 from stillrun_engine.logs import STREAMS
@@ -21,7 +21,7 @@ __all__ = ["logs_command"]
 @click.argument("pathspec", metavar="FLOW/RUN[/STEP[/TASK]]")
 @click.option("--stdout", "only", flag_value="stdout", help="Standard output only.")
 @click.option("--stderr", "only", flag_value="stderr", help="Standard error only.")
-@json_option
+@common_options
 @click.pass_context
 def logs_command(ctx: click.Context, pathspec: str, only: str | None, as_json: bool) -> None:
     """Print the output of one task as it was written, or that of several with their names in front."""

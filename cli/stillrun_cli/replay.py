@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from stillrun_cli.console import VERDICT_STYLES, clean, duration, json_option, paint, print_json, short
+from stillrun_cli.console import VERDICT_STYLES, clean, common_options, duration, paint, print_json, short
 from stillrun_cli.narrator import Narrator, counted
 from stillrun_cli.settings import caller, default_workers, open_store
 from stillrun_engine.archive import open_run
@@ -28,7 +28,7 @@ _EXIT = {"identical": 0, "equivalent": 0, "different": 1}
 @click.option("--max-workers", type=click.IntRange(1), help="Tasks at once; default: the number of cores.")
 @click.option("--fresh-process", is_flag=True, help="Run each task in a new interpreter.")
 @click.option("--quiet", is_flag=True, help="Print only failures and the verdict.")
-@json_option
+@common_options
 @click.pass_context
 def replay_command(
     ctx: click.Context,

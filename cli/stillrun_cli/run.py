@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from stillrun_cli.console import clean, duration, json_option, paint, print_json, word
+from stillrun_cli.console import clean, common_options, duration, paint, print_json, word
 from stillrun_cli.narrator import Narrator, counted
 from stillrun_cli.settings import caller, default_workers, open_store
 
@@ -36,7 +36,7 @@ def run_options(function: Any) -> Any:
             help="The interpreter of undecorated steps; default: the active environment's.",
         ),
         click.option("--quiet", is_flag=True, help="Print only what tasks write, and failures."),
-        json_option,
+        common_options,
         click.argument("parameters", nargs=-1, type=click.UNPROCESSED, metavar="[--PARAMETER VALUE]..."),
     ):
         function = option(function)

@@ -8,8 +8,8 @@ import click
 
 from stillrun_cli.console import (
     clean,
+    common_options,
     duration,
-    json_option,
     paint,
     print_json,
     print_table,
@@ -27,7 +27,7 @@ __all__ = ["show_command"]
 
 @click.command(short_help="Show a run, a step or a task.")
 @click.argument("pathspec", metavar="FLOW/RUN[/STEP[/TASK]]")
-@json_option
+@common_options
 @click.pass_context
 def show_command(ctx: click.Context, pathspec: str, as_json: bool) -> None:
     """Show what was kept: parameters, code, environments and tasks of a run; inputs and artifacts of a task."""

@@ -6,7 +6,7 @@ from dataclasses import asdict
 
 import click
 
-from stillrun_cli.console import json_option, print_json, size
+from stillrun_cli.console import common_options, print_json, size
 from stillrun_cli.settings import open_store
 
 __all__ = ["store_group"]
@@ -18,7 +18,7 @@ def store_group() -> None:
 
 
 @store_group.command("stats")
-@json_option
+@common_options
 @click.pass_context
 def stats(ctx: click.Context, as_json: bool) -> None:
     """Show how much the store holds."""
@@ -34,7 +34,7 @@ def stats(ctx: click.Context, as_json: bool) -> None:
 
 
 @store_group.command("reindex")
-@json_option
+@common_options
 @click.pass_context
 def reindex(ctx: click.Context, as_json: bool) -> None:
     """Rebuild the catalog from packs and log; nothing is lost without it."""

@@ -6,7 +6,7 @@ import sys
 
 import click
 
-from stillrun_cli.console import clean, json_option, paint, print_json, size
+from stillrun_cli.console import clean, common_options, paint, print_json, size
 from stillrun_cli.settings import open_store
 from stillrun_engine.archive import open_run
 from stillrun_engine.closure import Needed, check_objects, needed_objects
@@ -17,7 +17,7 @@ __all__ = ["verify_command"]
 
 @click.command(short_help="Hash everything that a run stands on.")
 @click.argument("pathspec", metavar="FLOW/RUN[/STEP[/TASK]]")
-@json_option
+@common_options
 @click.pass_context
 def verify_command(ctx: click.Context, pathspec: str, as_json: bool) -> int:
     """Hash every object that the run needs (code, packages, interpreter, inputs, artifacts, logs) and check the log of refs.

@@ -84,3 +84,16 @@ def test_numbers_are_told_as_people_say_them() -> None:
 
 def test_names_cannot_drive_the_terminal() -> None:
     assert "\x1b" not in clean("\x1b[31mred\x07")
+
+
+def test_the_store_may_be_named_before_or_after_the_command(stillrun: Commands) -> None:
+    elsewhere = stillrun.cwd / "elsewhere"
+    for words in (("--store", str(elsewhere), "list"), ("list", "--store", str(elsewhere))):
+        assert str(elsewhere) in stillrun(*words).out
+
+
+def test_a_flow_file_without_a_command_shows_its_help(stillrun: Commands) -> None:
+    stillrun.write("some.py", "from stillrun import FlowSpec, step\nclass Some(FlowSpec):\n    pass\nSome()\n")
+    shown = stillrun(command=("some.py",))
+    assert shown.code == 0
+    assert shown.out.startswith("Usage: python some.py")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -54,7 +55,7 @@ class Interrupted(EngineError):
     """The person or the system asked us to stop; exit code 128 + signal number."""
 
     def __init__(self, signal_number: int) -> None:
-        super().__init__(f"stopped by signal {signal_number}")
+        super().__init__(f"stopped by {signal.Signals(signal_number).name}; what had finished is kept.")
         self.signal_number = signal_number
         self.exit_code = 128 + signal_number
 

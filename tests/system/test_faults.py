@@ -406,6 +406,42 @@ def test_kill_9_of_the_engine_loses_nothing_that_was_finished(stillrun: Commands
     stillrun.run("good.py")
 
 
+MANY = flow(
+    """
+@step
+def start(self):
+    self.items = list(range(40))
+    self.next(self.work, foreach="items")
+@step
+def work(self):
+    self.square = self.input ** 2
+    self.next(self.join)
+@step
+def join(self, inputs):
+    self.squares = [task.square for task in inputs]
+    self.next(self.end)
+"""
+    + END,
+    "Many",
+)
+
+
+def test_kill_9_at_any_moment_leaves_a_store_that_works(lonely: Commands) -> None:
+    lonely.write("many.py", MANY)
+    lonely.run("many.py")
+    for moment in range(8):
+        process = lonely.start("run", "many.py")
+        time.sleep(0.05 + 0.08 * moment)  # from start-up to the last tasks
+        process.kill()
+        process.communicate()
+        listed = lonely("list", "--json")
+        assert listed.code == 0, listed.err
+        for run in listed.json["runs"]:
+            assert run["status"] in ("ok", "interrupted")
+            assert lonely("verify", run["run"]).code == 0
+    assert lonely.run("many.py").startswith("Many/")
+
+
 def test_two_runs_at_once_into_one_store_do_not_disturb_each_other(stillrun: Commands) -> None:
     stillrun.write("good.py", GOOD)
     running = [stillrun.start("run", "good.py", "--json") for _ in range(4)]
@@ -426,11 +462,11 @@ def test_a_folder_with_spaces_unicode_and_many_files(stillrun: Commands) -> None
     folder = stillrun.cwd / "my flöws ♥" / "deep er"
     folder.mkdir(parents=True)
     stillrun.cwd = folder
-    for place in range(1000):
+    for place in range(10_000):
         path = folder / f"package {place % 10}" / f"módulo_{place}.py"
         path.parent.mkdir(exist_ok=True)
         path.write_text(f"N = {place}\n")
     stillrun.write("göod flow.py", GOOD)
     run = stillrun.run("göod flow.py")
     assert stillrun("replay", run).code == 0
-    assert len(stillrun("code", run, "--json").json["files"]) == 1001
+    assert len(stillrun("code", run, "--json").json["files"]) == 10_001

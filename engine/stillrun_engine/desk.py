@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from stillrun_engine.clock import Clock, timestamp
 from stillrun_engine.executor import Finished, Output, Started, TaskWork
 from stillrun_engine.history import History
 from stillrun_engine.inputs import InputKeeper
@@ -17,6 +16,7 @@ from stillrun_engine.outcome import error_of_task
 from stillrun_engine.parts import Body, References, keep_outputs
 from stillrun_engine.plan import Split, TaskKey
 from stillrun_engine.reporter import Reporter
+from stillrun_snapshot.clock import Clock, timestamp
 from stillrun_snapshot.digest import Digest
 from stillrun_snapshot.store import Store
 

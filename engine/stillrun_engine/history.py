@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from stillrun_engine.clock import Clock, timestamp
 from stillrun_engine.plan import TaskKey
+from stillrun_snapshot.clock import Clock, timestamp
 from stillrun_snapshot.digest import Digest
 from stillrun_snapshot.lease import Lease
 from stillrun_snapshot.refs import RefChange

@@ -14,7 +14,6 @@ from typing import Any
 from stillrun_engine import __version__
 from stillrun_engine.archive import KeptRun, key_of
 from stillrun_engine.caller import Caller
-from stillrun_engine.clock import Clock, system_clock
 from stillrun_engine.closure import check_objects, needed_objects
 from stillrun_engine.desk import Assignment, Desk, Identity, KeptTask, TaskInput
 from stillrun_engine.errors import Interrupted, ReplayRefused, RunDamaged
@@ -32,6 +31,7 @@ from stillrun_engine.stopping import StopSignals
 from stillrun_engine.work import work_through
 from stillrun_engine.workspace import Workspace, lay_out, make_workspace
 from stillrun_snapshot.checkout import checkout
+from stillrun_snapshot.clock import Clock, utc_now
 from stillrun_snapshot.digest import Digest
 
 __all__ = ["ReplayOutcome", "ReplayRequest", "replay_run"]
@@ -74,7 +74,7 @@ def replay_run(
     request: ReplayRequest,
     stop: StopSignals,
     reporter: Reporter | None = None,
-    clock: Clock = system_clock,
+    clock: Clock = utc_now,
 ) -> ReplayOutcome:
     """Replay the tasks that ``run``'s pathspec names and judge them.
 

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from stillrun_engine import __version__
-from stillrun_engine.clock import Clock, system_clock
 from stillrun_engine.desk import Assignment, Desk, Identity, TaskInput
 from stillrun_engine.executor import Finished, Output, Started, TaskWork
 from stillrun_engine.history import History, new_run_id
@@ -22,6 +21,7 @@ from stillrun_engine.stopping import StopSignals
 from stillrun_engine.warm import WarmHost
 from stillrun_engine.work import work_through
 from stillrun_envs.ambient import keep_ambient
+from stillrun_snapshot.clock import Clock, utc_now
 from stillrun_snapshot.digest import Digest
 from stillrun_snapshot.store import Store
 
@@ -54,7 +54,7 @@ def run_flow(
     stop: StopSignals,
     warm: WarmHost,
     reporter: Reporter | None = None,
-    clock: Clock = system_clock,
+    clock: Clock = utc_now,
 ) -> RunOutcome:
     """Run the flow to its end and keep everything; a failed step is an outcome, not an exception.
 

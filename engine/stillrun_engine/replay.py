@@ -30,6 +30,7 @@ from stillrun_engine.reporter import Reporter
 from stillrun_engine.stopping import StopSignals
 from stillrun_engine.work import work_through
 from stillrun_engine.workspace import Workspace, lay_out, make_workspace
+from stillrun_envs.lock import read_lock
 from stillrun_snapshot.checkout import checkout
 from stillrun_snapshot.clock import Clock, utc_now
 from stillrun_snapshot.digest import Digest
@@ -145,16 +146,20 @@ def _places(run: KeptRun, tasks: list[Record], caller: Caller, told: Reporter) -
 
 
 def _place(run: KeptRun, step: str, environment: str, caller: Caller, face: Path, told: Reporter) -> _Place:
-    """Rebuilt from what was kept wherever it was; an unkept caller's environment serves only if it is still the same."""
+    """Rebuilt from what was kept; what was not kept whole serves as it stands while the caller's is still the same."""
     lock = run.lock_of(step)
-    if lock is not None:
-        return _Place(launch_prefix(built(run.store, lock, caller, told.note), caller, face), "rebuilt", lock)
-    if ambient_of(run.store, caller) == environment:
+    whole = lock is not None and read_lock(run.store, lock).complete
+    if not whole and ambient_of(run.store, caller) == environment:
         return _Place(launch_ambient(caller, face), "as it stands", None)
-    raise ReplayRefused(
-        f"the environment of {run.pathspec}/{step} was not kept (the run was cut off before that) and the caller's environment "
-        "has changed since; activate the one it ran in and replay again."
-    )
+    if lock is None:
+        raise ReplayRefused(
+            f"the environment of {run.pathspec}/{step} was not kept (the run was cut off before that) and the caller's "
+            "environment has changed since; activate the one it ran in and replay again."
+        )
+    if not whole:
+        missing = ", ".join(item.name for item in read_lock(run.store, lock).not_kept)
+        told.note(f"the environment of {step} was not kept whole: {missing} will be missing.")
+    return _Place(launch_prefix(built(run.store, lock, caller, told.note), caller, face), "rebuilt", lock)
 
 
 class _Replay:

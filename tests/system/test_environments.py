@@ -198,3 +198,36 @@ class Greeting(FlowSpec):
     shutil.rmtree(stillrun.store / "envs")
     done = stillrun("replay", run, "--offline", "--json")
     assert (done.code, done.json["verdict"]) == (0, "identical"), done.err
+
+
+def test_what_was_not_kept_is_said_and_serves_only_while_it_is_unchanged(stillrun: Commands, tmp_path: Path) -> None:
+    library = tmp_path / "library"
+    library.mkdir()
+    (library / "stray_module.py").write_text("VALUE = 1\n")
+    stillrun.write(
+        "stray.py",
+        """
+from stillrun import FlowSpec, step
+
+class Stray(FlowSpec):
+    @step
+    def start(self):
+        import stray_module
+        self.value = stray_module.VALUE
+        self.next(self.end)
+
+    @step
+    def end(self):
+        pass
+""",
+    )
+    stillrun.variables["PYTHONPATH"] = str(library)
+    ran = stillrun("run", "stray.py", "--json").json
+    assert not ran["captured"]
+    assert "stray_module" in ran["not_kept"][0]
+    done = stillrun("replay", ran["run"], "--json")
+    assert (done.code, done.json["environments"][0]["how"]) == (0, "as it stands")
+    del stillrun.variables["PYTHONPATH"]
+    done = stillrun("replay", ran["run"])
+    assert done.code == 1
+    assert "stray_module will be missing" in done.out

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stillrun_envs.discovery import PythonFacts, describe_python
-from stillrun_envs.memo import Memo, file_identity
+from stillrun_envs.memo import Answers, Memo, file_identity
 from stillrun_snapshot.digest import Digest
 from stillrun_snapshot.store import Store
 
@@ -29,22 +29,22 @@ def ambient_environment(store: Store, python: Path, *, environ: Mapping[str, str
     Raises InterpreterError when ``python`` is not a Python that can be used.
     """
     surroundings = os.environ if environ is None else environ
-    with Memo(store) as memo:
-        facts = describe_python(python.absolute(), memo, surroundings, isolated=False)
-        question = ("ambient", str(facts.executable), [str(path) for path in facts.path])
-        known = memo.get(*question)
-        if isinstance(known, dict) and _unchanged(known["watched"]):
-            digest = Digest.parse(known["record"])
-            if store.has(digest):
-                return digest
-        from stillrun_envs.installed import installed_distributions  # its parsers are needed only now
+    answers = Answers(store)
+    facts = describe_python(python.absolute(), answers, surroundings, isolated=False)
+    question = ("ambient", str(facts.executable), [str(path) for path in facts.path])
+    known = answers.get(*question)
+    if isinstance(known, dict) and _unchanged(known["watched"]):
+        digest = Digest.parse(known["record"])
+        if store.has(digest):
+            return digest
+    from stillrun_envs.installed import installed_distributions  # its parsers are needed only now
 
-        sites = _sites(facts)
-        watched = _watched(sites)
-        found = installed_distributions(sites)
-        digest = store.put_record(_record(facts, sites, found))
-        memo.set({"record": str(digest), "watched": watched}, *question)
-        return digest
+    sites = _sites(facts)
+    watched = _watched(sites)
+    found = installed_distributions(sites)
+    digest = store.put_record(_record(facts, sites, found))
+    answers.set({"record": str(digest), "watched": watched}, *question)
+    return digest
 
 
 def keep_ambient(
@@ -61,18 +61,18 @@ def keep_ambient(
     """
     surroundings = os.environ if environ is None else environ
     wanted = sorted(set(modules))
-    with Memo(store) as memo:
-        python = Path(store.get_record(environment, "environment")["python"]["executable"])
-        question = ("bare", str(environment), wanted, file_identity(python))
-        known = memo.get(*question)
-        if isinstance(known, dict) and not store.absent(map(Digest.parse, known["needs"])):
-            return Digest.parse(known["lock"])
-        from stillrun_envs.borrowed import keep_borrowed  # packing wheels is rare
+    python = Path(store.get_record(environment, "environment")["python"]["executable"])
+    answers, question = Answers(store), ("bare", str(environment), wanted, file_identity(python))
+    known = answers.get(*question)
+    if isinstance(known, dict) and not store.absent(map(Digest.parse, known["needs"])):
+        return Digest.parse(known["lock"])
+    from stillrun_envs.borrowed import keep_borrowed  # packing wheels is rare
 
+    with Memo(store) as memo:
         lock, kept = keep_borrowed(store, memo, environment, wanted, surroundings, progress)
-        if not lock.packages and lock.complete:  # packages may be edited in place: they are looked at every time
-            memo.set({"lock": str(kept), "needs": [str(kept), *map(str, lock.digests())]}, *question)
-        return kept
+    if not lock.packages and lock.complete:  # packages may be edited in place: they are looked at every time
+        answers.set({"lock": str(kept), "needs": [str(kept), *map(str, lock.digests())]}, *question)
+    return kept
 
 
 def _sites(facts: PythonFacts) -> list[Path]:

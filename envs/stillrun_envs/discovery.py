@@ -10,7 +10,7 @@ from typing import Any
 
 from stillrun_envs import command
 from stillrun_envs.errors import EnvError, InterpreterError
-from stillrun_envs.memo import Memo, file_identity
+from stillrun_envs.memo import Memo, Remembers, file_identity
 
 __all__ = ["OLDEST", "PythonFacts", "describe_python", "find_python", "version_numbers"]
 
@@ -48,7 +48,7 @@ class PythonFacts:
         return (self.base_prefix / "conda-meta").is_dir()
 
 
-def describe_python(python: Path, memo: Memo, environ: Mapping[str, str], *, isolated: bool = True) -> PythonFacts:
+def describe_python(python: Path, memo: Remembers, environ: Mapping[str, str], *, isolated: bool = True) -> PythonFacts:
     """What ``python`` says of itself; asked once for each state of its files.
 
     isolated: without the user's own site folder and PYTHONPATH, which steps in a built environment never see.

@@ -5,17 +5,60 @@ Losing it costs time only. JSON on disk, never pickles: a shared cache must not 
 
 from __future__ import annotations
 
+import json
+import os
 import sqlite3
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
+from stillrun_snapshot.digest import digest_of
 from stillrun_snapshot.store import Store
 
 if TYPE_CHECKING:
     from diskcache import Cache
 
-__all__ = ["Memo", "file_identity"]
+__all__ = ["Answers", "Memo", "Remembers", "file_identity"]
+
+
+class Remembers(Protocol):
+    """Something that keeps answers by question."""
+
+    def get(self, *question: object) -> object:
+        """The answer last set, or None."""
+
+    def set(self, answer: object, *question: object) -> None:
+        """Remember ``answer``."""
+
+
+class Answers:
+    """A file for each of the few questions that every run asks: read without importing and opening a database."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def get(self, *question: object) -> object:
+        """The answer last set, or None."""
+        try:
+            kept = json.loads(self._path(question).read_bytes())
+        except (OSError, ValueError):  # not there, or damaged: then it is asked again
+            return None
+        return kept["answer"] if isinstance(kept, dict) and kept.get("question") == list(question) else None
+
+    def set(self, answer: object, *question: object) -> None:
+        """Remember ``answer``; on a store that cannot be written to it is forgotten."""
+        path = self._path(question)
+        fresh = path.with_name(f"{path.name}.{os.getpid()}")
+        try:
+            path.parent.mkdir(exist_ok=True)
+            fresh.write_text(json.dumps({"question": question, "answer": answer}), "utf-8")
+            fresh.replace(path)
+        except OSError:
+            return
+
+    def _path(self, question: tuple[object, ...]) -> Path:
+        name = digest_of(json.dumps(question).encode()).hex[:32]
+        return self._store.cache_dir("cache") / "answers" / f"{name}.json"
 
 
 class Memo:

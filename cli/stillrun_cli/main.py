@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import io
+import os
 import sys
 from typing import Any
 
@@ -25,6 +27,8 @@ _COMMANDS = {
     "flow": ("stillrun_cli.flow", "flow_group", ""),
 }
 _HIDDEN = {"flow"}
+_AGAIN = "import sys; del sys.path[0]; from stillrun_cli.main import main; main()"
+_READER_LEFT = 141  # 128 + SIGPIPE
 
 
 class _LazyGroup(click.Group):
@@ -75,6 +79,12 @@ def stillrun(ctx: click.Context, store_path: str | None) -> None:
 
 def main() -> None:
     """Run the command line and exit with a code of docs/spec/exit-codes.md."""
+    if sys.getfilesystemencoding().lower() != "utf-8":
+        # file names are UTF-8 in every tree, whatever the locale: start over in Python's UTF-8 mode (PEP 540)
+        os.execv(sys.executable, [sys.executable, "-X", "utf8", "-c", _AGAIN, *sys.argv[1:]])  # noqa: S606
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     sys.exit(_guarded(sys.argv[1:]))
 
 
@@ -87,6 +97,8 @@ def _guarded(arguments: list[str]) -> int:
         return 130
     except KeyboardInterrupt:
         return 130
+    except SystemExit:  # click's answer to a reader that has left
+        return _READER_LEFT
     except click.ClickException as err:
         err.show()
         return 2

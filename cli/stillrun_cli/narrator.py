@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import os
 import sys
 from collections.abc import Mapping
 from typing import Any, TextIO
@@ -25,7 +26,12 @@ class Narrator(Reporter):
 
     def say(self, text: str) -> None:
         """One line of our own."""
-        print(text, file=self._out, flush=True)
+        try:
+            print(text, file=self._out, flush=True)
+        except BrokenPipeError:  # nobody reads any more; the work goes on
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, self._out.fileno())
+            os.close(nowhere)
 
     def note(self, text: str) -> None:
         if not self._quiet:

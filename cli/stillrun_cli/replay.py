@@ -70,10 +70,12 @@ def _print_verdict(narrator: Narrator, outcome: ReplayOutcome) -> None:
     narrator.say(f"Verdict on {record['scope']}: {verdict}{_meaning(outcome.verdict)}")
     amounts = f"{counted(len(record['tasks']), 'task')}, {counted(len(record['artifacts']), 'artifact')}"
     narrator.say(f"  {amounts}" + (f": {told}" if told else ""))
-    for entry in _worst(record):
-        narrator.say(
-            clean(f"  {entry['step']}/{entry['task']} {entry.get('name', '')}: {entry['reason'] or entry['verdict']}")
-        )
+    worst = _worst(record)
+    for entry in worst[:_WORST_SHOWN]:
+        name = "/".join(entry[part] for part in ("step", "task", "name") if part in entry)
+        narrator.say(clean(f"  {name}: {entry['reason'] or entry['verdict']}"))
+    if len(worst) > _WORST_SHOWN:
+        narrator.say(f"  ... and {len(worst) - _WORST_SHOWN} more; --json lists all")
     for place in record["environments"]:
         where = "rebuilt from kept packages" if place["how"] == "rebuilt" else "the caller's, unchanged"
         narrator.say(
@@ -95,4 +97,4 @@ def _meaning(verdict: str) -> str:
 def _worst(record: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     tasks = [task for task in record["tasks"] if task["reason"]]
     artifacts = [entry for entry in record["artifacts"] if entry["verdict"] not in {"identical", "equivalent"}]
-    return [*tasks, *artifacts][:_WORST_SHOWN]
+    return [*tasks, *artifacts]

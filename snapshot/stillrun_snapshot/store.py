@@ -89,7 +89,10 @@ class Store:
                 raise StoreError(f"there is no Stillrun store at {root}. Give the folder of one, or make a run first.")
             with writing(root):
                 create_store(root)
-        return cls(root, writable=os.access(root, os.W_OK), clock=clock)
+        writable = os.access(root, os.W_OK)
+        for name in ("tmp", "locks", "packs") if writable else ():
+            (root / name).mkdir(exist_ok=True)  # a person may have cleaned up
+        return cls(root, writable=writable, clock=clock)
 
     def __enter__(self) -> Store:
         return self

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 
@@ -61,6 +62,56 @@ def test_a_reader_that_leaves_early_sees_no_traceback(stillrun: Commands) -> Non
         process.stdout.close()
         assert process.stderr is not None
         assert process.stderr.read() == ""
+
+
+QUIET = """
+from stillrun import FlowSpec, step
+class Quiet(FlowSpec):
+    @step
+    def start(self):
+        print("\u2665\\n" * 5000)
+        self.next(self.end)
+    @step
+    def end(self):
+        pass
+"""
+
+
+def test_a_run_whose_reader_leaves_goes_on(stillrun: Commands) -> None:
+    stillrun.write("quiet.py", QUIET)
+    with stillrun.start("run", "quiet.py") as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        process.stdout.close()
+        assert process.wait(timeout=60) == 0
+        assert process.stderr is not None
+        assert process.stderr.read() == ""
+    assert stillrun("show", "Quiet/latest", "--json").json["status"] == "ok"
+
+
+def test_any_locale_and_output_encoding_gives_the_same_tree_and_no_traceback(stillrun: Commands) -> None:
+    stillrun.write("quiet.py", QUIET)
+    stillrun.write("földer/mödule.py", "")
+    trees = set()
+    for variables in (
+        {},
+        {"PYTHONIOENCODING": "ascii"},
+        {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
+    ):
+        stillrun.variables = variables
+        done = stillrun("run", "quiet.py")
+        assert done.code == 0, done.err
+        trees.add(stillrun("code", "Quiet/latest", "--json").json["tree"])
+    assert len(trees) == 1
+
+
+def test_a_store_whose_temporary_folders_were_deleted_works(lonely: Commands) -> None:
+    lonely.write("quiet.py", QUIET)
+    run = lonely.run("quiet.py")
+    for name in ("tmp", "locks"):
+        shutil.rmtree(lonely.store / name)
+    lonely.run("quiet.py")
+    assert lonely("replay", run).code == 0
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,13 @@ __all__ = ["FileRecorder"]
 
 _WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 _SYSTEM = ("/proc/", "/sys/", "/dev/")
+_EVENTS = frozenset({"open", "subprocess.Popen", "os.exec", "os.posix_spawn", "os.spawn", "os.system"})
+_SPAWNING = (  # imported when their first process is started
+    "multiprocessing.popen_spawn_posix",
+    "multiprocessing.popen_forkserver",
+    "joblib.externals.loky.backend.popen_loky_posix",
+    "loky.backend.popen_loky_posix",
+)
 
 
 class FileRecorder:
@@ -29,6 +36,8 @@ class FileRecorder:
         self._outside = (*outside, *_SYSTEM)
         self._reads: dict[str, os.stat_result] = {}
         self._writes: dict[str, None] = {}
+        self._metadata: set[str] = set()
+        self._children = False
         self._on = False
 
     def start(self) -> None:
@@ -67,11 +76,20 @@ class FileRecorder:
         """Absolute paths of files that were opened to be written."""
         return list(self._writes)
 
+    @property
+    def borrowed(self) -> dict[str, Any]:
+        """What the step used of its environment without importing it, as in a RESULT of the host protocol."""
+        spawned = any(name in sys.modules for name in _SPAWNING)
+        return {"metadata": sorted(self._metadata), "children": self._children or spawned}
+
     def _hook(self, event: str, args: Any) -> None:
-        if event != "open" or not self._on:
+        if not self._on or event not in _EVENTS:
             return
         try:
-            self._opened(args[0], args[2])
+            if event == "open":
+                self._opened(args[0], args[2])
+            else:
+                self._started(" ".join(os.fsdecode(each) for each in _words(args)))
         except Exception:  # whatever is wrong with this path, the step's own open() will say
             return
 
@@ -79,6 +97,8 @@ class FileRecorder:
         if isinstance(path, int) or not isinstance(flags, int):
             return
         text = path if type(path) is str else os.fsdecode(path)
+        if ".dist-info" in text or ".egg-info" in text:
+            self._metadata.update(part for part in text.split(os.sep) if part.endswith((".dist-info", ".egg-info")))
         if text.startswith(self._outside):
             return
         text = os.path.abspath(text)
@@ -91,6 +111,12 @@ class FileRecorder:
             self._read(text)  # "r+" and its like see what was there
         self._writes[text] = None
 
+    def _started(self, command: str) -> None:
+        """Note whether a program is of this environment; a shell's words are looked at as they stand."""
+        folder = os.path.dirname(sys.executable)
+        mine = any(os.path.exists(os.path.join(folder, word)) for word in command.split() if os.sep not in word)
+        self._children = self._children or mine or "python" in command or sys.prefix in command
+
     def _read(self, path: str) -> None:
         if path in self._reads:
             return
@@ -100,3 +126,14 @@ class FileRecorder:
             return
         if stat.S_ISREG(found.st_mode):
             self._reads[path] = found
+
+
+def _words(args: Any) -> list[Any]:
+    """The words of a command in an audit event, whatever its shape: a program, a list of arguments."""
+    found: list[Any] = []
+    for each in args:
+        if isinstance(each, (str, bytes, os.PathLike)):
+            found.append(each)
+        elif isinstance(each, (list, tuple)):
+            found.extend(word for word in each if isinstance(word, (str, bytes, os.PathLike)))
+    return found

@@ -65,6 +65,7 @@ def run_task(loaded: LoadedFlow, spec: Mapping[str, Any], body: bytes) -> Outcom
         "reads": recorder.reads,
         "writes": recorder.writes,
         "modules": loaded.modules.names(),
+        "borrowed": recorder.borrowed,
         "error": failure,
     }
     return Outcome(result, data, code)

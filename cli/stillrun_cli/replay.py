@@ -76,6 +76,9 @@ def _print_verdict(narrator: Narrator, outcome: ReplayOutcome) -> None:
         narrator.say(clean(f"  {name}: {entry['reason'] or entry['verdict']}"))
     if len(worst) > _WORST_SHOWN:
         narrator.say(f"  ... and {len(worst) - _WORST_SHOWN} more; --json lists all")
+    if record["not_replayed"]:
+        left = counted(len(record["not_replayed"]), "task")
+        narrator.say(f"  not replayed: {left} that did not end in the original run")
     for place in record["environments"]:
         where = "rebuilt from kept packages" if place["how"] == "rebuilt" else "the caller's, unchanged"
         narrator.say(

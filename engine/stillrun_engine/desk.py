@@ -67,6 +67,7 @@ class KeptTask:
     next: Mapping[str, Any] | None
     error: Mapping[str, Any] | None
     modules: Sequence[str]
+    borrowed: Mapping[str, Any]
 
 
 class Desk:
@@ -156,7 +157,9 @@ class Desk:
             },
         )
         self._reporter.task_ends(event.work.key.step, event.work.key.task, status, event.usage.get("wall_us", 0), error)
-        return KeptTask(event.work.key, record, artifacts, next_, error, result.get("modules", ()))
+        return KeptTask(
+            event.work.key, record, artifacts, next_, error, result.get("modules", ()), result.get("borrowed", {})
+        )
 
     def close(self) -> None:
         """Remove what unfinished tasks left behind."""

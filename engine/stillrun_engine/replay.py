@@ -263,6 +263,11 @@ class _Replay:
             "verdict": verdict,
             "tasks": [{"step": v.step, "task": v.task, "verdict": v.verdict, "reason": v.reason} for v in verdicts],
             "artifacts": [a.entry(v.step, v.task) for v in verdicts for a in v.artifacts],
+            "not_replayed": [
+                {"step": task["step"], "task": task["task"], "reason": task["status"]}
+                for task in run.selected()
+                if key_of(task) not in self._originals
+            ],
             "environments": self._environments(),
             "machine": {
                 "same": machine_facts() == run.record["machine"],

@@ -104,6 +104,8 @@ class _RunTasks:
         self._variables = request.caller.variables
         self._plan = Plan(Graph(described.description))
         self._modules = set(described.modules)
+        self._metadata: set[str] = set()
+        self._children = False
         self._done: dict[TaskKey, TaskInput] = {}
         self._failure: dict[str, Any] | None = None
         identity = Identity(history.flow, history.run, prepared.parameters, cwd)
@@ -132,6 +134,8 @@ class _RunTasks:
         kept = self.desk.kept(event, stopping=self._stop.requested is not None)
         if event.work.environment == self._prepared.places.ambient:
             self._modules.update(kept.modules)
+            self._metadata.update(kept.borrowed.get("metadata", ()))
+            self._children = self._children or kept.borrowed.get("children", False)
         if kept.error is not None:
             if self._stop.requested is None and self._failure is None:
                 self._failure = {"step": kept.key.step, "task": kept.key.task, "error": dict(kept.error)}
@@ -187,6 +191,8 @@ class _RunTasks:
             self._store,
             places.ambient,
             sorted(self._modules),
+            metadata=sorted(self._metadata),
+            children=self._children,
             environ=self._variables,
             progress=self._reporter.note,
         )

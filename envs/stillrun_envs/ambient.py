@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from stillrun_envs.discovery import PythonFacts, describe_python
 from stillrun_envs.memo import Answers, Memo, file_identity
@@ -18,9 +18,17 @@ from stillrun_snapshot.store import Store
 if TYPE_CHECKING:
     from stillrun_envs.installed import Installed
 
-__all__ = ["SCHEMA", "ambient_environment", "keep_ambient"]
+__all__ = ["SCHEMA", "Borrowing", "ambient_environment", "keep_ambient"]
 
 SCHEMA = "stillrun/environment/1"
+
+
+class Borrowing(NamedTuple):
+    """What a run is known to have used: imported modules, metadata that was read, and whether Python programs ran."""
+
+    modules: Sequence[str]
+    metadata: Sequence[str]
+    children: bool
 
 
 def ambient_environment(store: Store, python: Path, *, environ: Mapping[str, str] | None = None) -> Digest:
@@ -52,17 +60,20 @@ def keep_ambient(
     environment: Digest,
     modules: Iterable[str],
     *,
+    metadata: Iterable[str] = (),
+    children: bool = False,
     environ: Mapping[str, str] | None = None,
     progress: Callable[[str], None] = lambda _: None,
 ) -> Digest:
     """A lock of the interpreter and of each distribution that owns one of ``modules``, with all that these need.
 
-    modules: top-level names. What cannot be kept is named in the lock's ``not_kept``.
+    modules: top-level names. metadata: dist-info folders that were read. children: Python programs were started, and
+    nobody knows what they used. What cannot be kept is named in the lock's ``not_kept``.
     """
     surroundings = os.environ if environ is None else environ
-    wanted = sorted(set(modules))
+    wanted = Borrowing(sorted(set(modules)), sorted(set(metadata)), children)
     python = Path(store.get_record(environment, "environment")["python"]["executable"])
-    answers, question = Answers(store), ("bare", str(environment), wanted, file_identity(python))
+    answers, question = Answers(store), ("bare", str(environment), list(wanted), file_identity(python))
     known = answers.get(*question)
     if isinstance(known, dict) and not store.absent(map(Digest.parse, known["needs"])):
         return Digest.parse(known["lock"])

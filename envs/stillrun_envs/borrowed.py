@@ -14,6 +14,7 @@ from packaging.markers import default_environment
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
+from stillrun_envs.ambient import Borrowing
 from stillrun_envs.discovery import describe_python
 from stillrun_envs.errors import EnvError
 from stillrun_envs.installed import Installed, headers, owned_modules, read_record
@@ -35,14 +36,17 @@ def keep_borrowed(
     store: Store,
     memo: Memo,
     environment: Digest,
-    modules: Sequence[str],
+    wanted: Borrowing,
     environ: Mapping[str, str],
     progress: Callable[[str], None],
 ) -> tuple[Lock, Digest]:
-    """A lock of the interpreter and of each distribution behind ``modules``, and its digest; see ``keep_ambient``."""
+    """A lock of the interpreter and of each distribution behind ``wanted``, and its digest; see ``keep_ambient``."""
     keeping = _Keeping.of(store, memo, environ, environment)
-    used, not_kept = keeping.used(set(modules) - _OWN)
-    packages, failed = keeping.packed(used, set(modules), progress)
+    modules = set(wanted.modules)
+    used, not_kept = keeping.used(modules - _OWN, set(wanted.metadata))
+    if wanted.children:
+        not_kept.append(NotKept("child interpreters", "", "what Python programs that steps started used is not known"))
+    packages, failed = keeping.packed(used, modules, progress)
     facts = describe_python(Path(keeping.record["python"]["executable"]), memo, environ, isolated=False)
     interpreter = keep_interpreter(facts, store, memo, environ)
     lock = Lock(interpreter, tuple(packages), not_kept=(*not_kept, *failed))
@@ -70,10 +74,10 @@ class _Keeping:
         sites = tuple(map(Path, record["sites"]))
         return cls(store, memo, environ, environment, record, sites, {one.name: one for one in found})
 
-    def used(self, modules: set[str]) -> tuple[list[Installed], list[NotKept]]:
+    def used(self, modules: set[str], metadata: set[str]) -> tuple[list[Installed], list[NotKept]]:
         """The distributions behind ``modules`` and all that they need; and modules that belong to none."""
         owners = self._owners()
-        names: set[str] = set()
+        names = {one.name for one in self.distributions.values() if one.metadata in metadata}
         not_kept = []
         for module in sorted(modules):
             owned_by = set(owners.get(module, ())) or self._editable_owner(module)

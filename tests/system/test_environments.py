@@ -231,3 +231,34 @@ class Stray(FlowSpec):
     done = stillrun("replay", ran["run"])
     assert done.code == 1
     assert "stray_module will be missing" in done.out
+
+
+def test_what_is_used_without_an_import_is_kept_or_said(stillrun: Commands) -> None:
+    stillrun.write(
+        "quietly.py",
+        """
+import importlib.metadata, subprocess, sys
+from stillrun import FlowSpec, Parameter, step
+
+class Quietly(FlowSpec):
+    child = Parameter("child", default=False)
+
+    @step
+    def start(self):
+        self.version = importlib.metadata.version("click")
+        if self.child:
+            subprocess.run([sys.executable, "-c", "import click"], check=True)
+        self.next(self.end)
+
+    @step
+    def end(self):
+        pass
+""",
+    )
+    ran = stillrun("run", "quietly.py", "--json").json
+    assert ran["captured"], ran["not_kept"]
+    done = stillrun("replay", ran["run"], "--json")
+    assert (done.code, {place["how"] for place in done.json["environments"]}) == (0, {"rebuilt"}), done.err
+    ran = stillrun("run", "quietly.py", "--child", "true", "--json").json
+    assert not ran["captured"]
+    assert "Python programs" in ran["not_kept"][0]

@@ -387,6 +387,9 @@ def test_a_stop_signal_leaves_no_orphan_and_a_run_marked_interrupted(
     shown = stillrun("show", "Slow/latest", "--json").json
     assert shown["status"] == "interrupted"
     assert [(t["step"], t["status"]) for t in shown["tasks"]] == [("start", "ok"), ("wait", "interrupted")]
+    replayed = stillrun("replay", "Slow/latest", "--json")
+    assert replayed.code == 0, replayed.err
+    assert replayed.json["not_replayed"] == [{"step": "wait", "task": "0", "reason": "interrupted"}]
 
 
 def test_kill_9_of_the_engine_loses_nothing_that_was_finished(stillrun: Commands) -> None:

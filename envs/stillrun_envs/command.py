@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
-from collections.abc import Mapping, Sequence
+import sys
+import threading
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,6 +49,7 @@ def run(
             timeout=limit_s,
             check=False,
             umask=0o022,
+            preexec_fn=_mortal(),
         )
     except FileNotFoundError as err:
         raise EnvError(f"{command[0]} is not there; install it, or give the path of one that is.") from err
@@ -54,6 +58,19 @@ def run(
     except subprocess.TimeoutExpired as err:
         raise EnvError(f"{Path(command[0]).name} {command[1]} did not end in {limit_s} s; try again.") from err
     return Outcome(ended.returncode, ended.stdout, ended.stderr)
+
+
+def _mortal() -> Callable[[], object] | None:
+    """What makes a child end when its parent is killed, so that it does not go on writing; on Linux only.
+
+    Not from other threads than the main one: the kernel counts the thread that started the child as its parent.
+    """
+    if sys.platform != "linux" or threading.current_thread() is not threading.main_thread():
+        return None
+    import ctypes
+
+    prctl = ctypes.CDLL(None).prctl
+    return lambda: prctl(1, int(signal.SIGKILL), 0, 0, 0)  # PR_SET_PDEATHSIG, prctl(2)
 
 
 def uv() -> str:

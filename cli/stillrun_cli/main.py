@@ -19,6 +19,7 @@ _COMMANDS = {
     "show": ("stillrun_cli.show", "show_command", "Show a run, a step or a task."),
     "logs": ("stillrun_cli.logs", "logs_command", "Print what tasks wrote."),
     "artifact": ("stillrun_cli.artifact", "artifact_command", "Show an artifact, or write it to a file."),
+    "inputs": ("stillrun_cli.inputs", "inputs_command", "List the files that tasks read, or write a kept copy of one."),
     "code": ("stillrun_cli.code", "code_command", "List or extract the captured code."),
     "env": ("stillrun_cli.env", "env_group", "Look at kept environments."),
     "verify": ("stillrun_cli.verify", "verify_command", "Hash everything that a run stands on."),

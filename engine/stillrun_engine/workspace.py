@@ -76,9 +76,14 @@ def _check_in_place(file: Record) -> str | None:
     try:
         found, _ = digest_of_file(path)
     except OSError as err:
-        return f"{path} cannot be read: {err.strerror}" + (" (a copy is kept: put it back)" if file["kept"] else "")
+        return f"{path} cannot be read: {err.strerror}{_copy(file)}"
     if file["digest"] is None:
         return f"{path} was not hashed by the original: {file['reason']}"
     if found != file["digest"]:
-        return f"{path} has changed since: it was {file['digest'][:19]}… and is {found[:19]}…"
+        return f"{path} has changed since: it was {file['digest'][:19]}… and is {found[:19]}…{_copy(file)}"
     return None
+
+
+def _copy(file: Record) -> str:
+    """The cure, when what was read is kept."""
+    return f"; 'stillrun inputs FLOW/RUN --path {file['path']} --out COPY' writes what was read" if file["kept"] else ""

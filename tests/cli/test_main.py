@@ -12,7 +12,20 @@ from tests.conftest import Commands
 from stillrun_cli.console import clean, duration, size
 from stillrun_cli.run import flow_parameters
 
-COMMANDS = ("run", "replay", "list", "show", "logs", "artifact", "code", "env", "verify", "store", "completion")
+COMMANDS = (
+    "run",
+    "replay",
+    "list",
+    "show",
+    "logs",
+    "artifact",
+    "inputs",
+    "code",
+    "env",
+    "verify",
+    "store",
+    "completion",
+)
 
 
 def test_help_names_every_command(stillrun: Commands) -> None:

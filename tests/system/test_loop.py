@@ -377,3 +377,36 @@ class Caller(FlowSpec):
     assert done.code == 1
     (start,) = [task for task in done.json["tasks"] if task["step"] == "start"]
     assert "offline" in start["reason"]
+
+
+def test_an_absolute_input_that_changed_is_refused_and_its_copy_can_be_had(stillrun: Commands) -> None:
+    data = stillrun.write("../far/numbers.csv", "1,2\n").resolve()
+    stillrun.write(
+        "far.py",
+        f"""
+from stillrun import FlowSpec, step
+
+class Far(FlowSpec):
+    @step
+    def start(self):
+        self.text = open({str(data)!r}).read()
+        self.next(self.end)
+    @step
+    def end(self):
+        pass
+""",
+    )
+    run = stillrun.run("far.py")
+    assert stillrun("replay", run).code == 0
+    data.write_text("3,4\n")
+    done = stillrun("replay", run)
+    assert done.code == 2
+    assert "has changed since" in done.err
+    assert "stillrun inputs" in done.err
+    copy = stillrun.cwd / "copy.csv"
+    assert stillrun("inputs", run, "--path", data, "--out", copy).code == 0
+    assert copy.read_text() == "1,2\n"
+    data.unlink()
+    assert stillrun("replay", run).code == 2
+    copy.rename(data)
+    assert stillrun("replay", run).code == 0

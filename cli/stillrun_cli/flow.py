@@ -57,7 +57,7 @@ def show(ctx: click.Context, as_json: bool) -> int:
         paint(description["name"], bold=True) + (f": {_first_line(description['doc'])}" if description["doc"] else "")
     )
     for parameter in description["parameters"]:
-        default = " (required)" if parameter["required"] else f" (default {parameter['default']})"
+        default = " (required)" if parameter["required"] else f" (default {_default(parameter)})"
         click.echo(
             clean(f"  --{parameter['name']} {parameter['type'] or ''}{default}  {parameter['help'] or ''}").rstrip()
         )
@@ -86,6 +86,10 @@ def check(ctx: click.Context, as_json: bool) -> int:
     if not problems and not as_json:
         click.echo(f"{description['name']}: {len(description['steps'])} steps, no problem found.")
     return 2 if problems else 0
+
+
+def _default(parameter: dict[str, Any]) -> str:
+    return "computed" if parameter["has_default"] and parameter["default"] is None else str(parameter["default"])
 
 
 def _describe(ctx: click.Context) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import click
 from stillrun_cli.console import clean, common_options, duration, paint, print_json, word
 from stillrun_cli.narrator import Narrator, counted
 from stillrun_cli.settings import caller, default_workers, open_store
+from stillrun_engine.errors import sentence
 
 if TYPE_CHECKING:
     from stillrun_engine.run import RunOutcome
@@ -152,4 +153,4 @@ def _told(error: Mapping[str, Any]) -> str:
     kind = f"{error['type']}: " if error.get("type") and error.get("kind") == "user" else ""
     place = f"{error['file']}:{error['line']}: " if error.get("file") and error.get("line") else ""
     cure = f" {error['cure']}" if error.get("cure") else ""
-    return f"{place}{kind}{error['message']}{cure}"
+    return f"{place}{kind}{sentence(error['message']) if cure else error['message']}{cure}"

@@ -17,6 +17,7 @@ __all__ = [
     "ReplayRefused",
     "RunDamaged",
     "error_of",
+    "sentence",
 ]
 
 
@@ -64,4 +65,9 @@ def error_of(fact: Mapping[str, Any]) -> FlowRefused:
     """The refusal that a step host reported, as one sentence with its place and cure."""
     place = f"{fact['file']}:{fact['line']}: " if fact.get("file") and fact.get("line") else ""
     cure = f" {fact['cure']}" if fact.get("cure") else ""
-    return FlowRefused(f"{place}{fact['message']}{cure}", [fact])
+    return FlowRefused(f"{place}{sentence(fact['message'])}{cure}", [fact])
+
+
+def sentence(text: str) -> str:
+    """``text`` with the full stop that another sentence needs before it."""
+    return text if text.endswith((".", "!", "?")) else f"{text}."

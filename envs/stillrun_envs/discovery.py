@@ -15,6 +15,7 @@ from stillrun_envs.memo import Memo, Remembers, file_identity
 __all__ = ["OLDEST", "PythonFacts", "describe_python", "find_python", "version_numbers"]
 
 OLDEST = (3, 8)  # of the Pythons that steps run on
+_REASON_MAX = 120  # what is no Python may quote the whole probe back
 _PROBE = Path(__file__).with_name("_probe.py")
 
 
@@ -58,6 +59,9 @@ def describe_python(python: Path, memo: Remembers, environ: Mapping[str, str], *
     said = memo.get(*question)
     if not isinstance(said, dict):
         said = _asked(python, environ, isolated=isolated)
+        if version_numbers(said["version"])[:2] < OLDEST:
+            oldest = ".".join(map(str, OLDEST))
+            raise InterpreterError(f"{python} is Python {said['version']}, which is too old; take {oldest} or newer.")
         memo.set(said, *question)
     return _facts(python, said)
 
@@ -119,7 +123,7 @@ def _asked(python: Path, environ: Mapping[str, str], *, isolated: bool) -> dict[
         said = json.loads(ended.output.splitlines()[-1])
     except (ValueError, IndexError) as err:
         reason = (ended.errors.strip().splitlines() or [f"exit code {ended.code}"])[-1]
-        raise InterpreterError(f"{python} is not a Python that can be used: {reason}.") from err
+        raise InterpreterError(f"{python} is not a Python that can be used: {reason[:_REASON_MAX]}.") from err
     assert isinstance(said, dict), "the probe prints an object"
     return said
 

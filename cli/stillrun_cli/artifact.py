@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from pathlib import Path
 from typing import Any
 
 import click
 
 from stillrun_cli.console import clean, common_options, print_json, size
+from stillrun_cli.outfile import whole_file
 from stillrun_cli.settings import open_store
 from stillrun_engine.archive import KeptRun, Record, open_run
 from stillrun_engine.errors import EngineError, NotFound
@@ -38,7 +37,8 @@ def artifact_command(ctx: click.Context, pathspec: str, out: Path | None, as_jso
     for part in artifact["parts"]:
         store.verify(Digest(part["digest"]))
     if out is not None:
-        _write(store, artifact, out)
+        with whole_file(out) as file:
+            write_pickle(store, artifact, file)
     if as_json:
         print_json({**_facts(run, task, name, digest, artifact), "out": str(out) if out else None})
     elif out is None:
@@ -75,24 +75,3 @@ def _facts(run: KeptRun, task: Record, name: str, digest: Digest, artifact: Reco
         "record": digest,
         "value": artifact["preview"],
     }
-
-
-def _write(store: Store, artifact: Record, out: Path) -> None:
-    """Write beside the target and rename: a file that is there is whole."""
-    try:
-        with tempfile.NamedTemporaryFile(dir=out.parent, delete=False) as file:
-            try:
-                write_pickle(store, artifact, file)  # type: ignore[arg-type] # a named temporary file is a BinaryIO
-            except BaseException:
-                Path(file.name).unlink()
-                raise
-        Path(file.name).chmod(0o666 & ~_umask())
-        Path(file.name).replace(out)
-    except OSError as err:
-        raise EngineError(f"cannot write {out}: {err.strerror}.") from err
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

@@ -15,12 +15,12 @@ __all__ = [
     "clean",
     "common_options",
     "duration",
-    "note",
     "paint",
     "print_json",
     "print_table",
     "short",
     "size",
+    "store_option",
     "word",
 ]
 
@@ -41,10 +41,13 @@ VERDICT_STYLES: Mapping[str, dict[str, Any]] = {
 def common_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """The options that every reporting command has: --json and --store."""
     as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object for programs.")
-    store = click.option(
-        "--store", metavar="DIR", expose_value=False, callback=_use_store, help="The store of this command."
-    )
-    return as_json(store(function))
+    return as_json(store_option(function))
+
+
+def store_option(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The --store option, which may stand before or after a command."""
+    told = "The store; default: STILLRUN_STORE, or the user's data folder."
+    return click.option("--store", metavar="DIR", expose_value=False, callback=_use_store, help=told)(function)
 
 
 def _use_store(ctx: click.Context, _: click.Parameter, value: str | None) -> None:
@@ -67,11 +70,6 @@ def paint(text: str, **style: Any) -> str:
 def word(text: str) -> str:
     """A status or verdict in its colour."""
     return paint(text, **VERDICT_STYLES.get(text, {}))
-
-
-def note(text: str) -> None:
-    """One line on the way, on standard error."""
-    click.echo(clean(text), err=True)
 
 
 def clean(text: str) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from stillrun_cli.console import clean, common_options, paint, print_json
+from stillrun_cli.console import clean, common_options, paint, print_json, store_option
 from stillrun_cli.run import RUN_CONTEXT, run_options, start_run
 from stillrun_cli.settings import caller, open_store
 
@@ -17,17 +17,10 @@ __all__ = ["flow_group"]
 @click.group(hidden=True, invoke_without_command=True)
 @click.option("--file", "file", required=True, hidden=True, type=click.Path(path_type=Path))
 @click.option("--class", "class_name", required=True, hidden=True)
-@click.option(
-    "--store",
-    "store_path",
-    metavar="DIR",
-    help="The store; default: STILLRUN_STORE, or the user's data folder.",
-)
+@store_option
 @click.pass_context
-def flow_group(ctx: click.Context, file: Path, class_name: str, store_path: str | None) -> None:
+def flow_group(ctx: click.Context, file: Path, class_name: str) -> None:
     """Run this flow, or look at its graph. `stillrun --help` lists what can be done with its runs."""
-    if store_path:
-        ctx.find_root().obj = store_path
     ctx.obj = (file.absolute(), class_name)
     root, ctx.info_name = ctx.find_root(), file.name
     root.info_name = "python"  # what a person has typed

@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from stillrun_cli.console import common_options, print_json, print_table, short, size
+from stillrun_cli.outfile import whole_file
 from stillrun_cli.settings import open_store
 from stillrun_engine.archive import open_run
 from stillrun_engine.errors import EngineError, NotFound
@@ -50,8 +51,7 @@ def inputs_command(ctx: click.Context, pathspec: str, path: str | None, out: Pat
 def _write(store: Store, file: Mapping[str, Any], out: Path) -> None:
     if not file["kept"]:
         raise EngineError(f"there is no kept copy of {file['path']}: {file['reason']}.")
-    try:
-        with out.open("xb") as target, store.open_object(Digest(file["digest"])) as source:
-            shutil.copyfileobj(source, target, 1 << 20)
-    except OSError as err:
-        raise EngineError(f"cannot write {out}: {err.strerror}.") from err
+    if out.exists():
+        raise EngineError(f"cannot write {out}: it is there already.")
+    with whole_file(out) as target, store.open_object(Digest(file["digest"])) as source:
+        shutil.copyfileobj(source, target, 1 << 20)

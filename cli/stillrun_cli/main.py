@@ -10,6 +10,8 @@ from typing import Any
 
 import click
 
+from stillrun_cli.console import store_option
+
 __all__ = ["main"]
 
 _COMMANDS = {
@@ -61,21 +63,14 @@ class _LazyGroup(click.Group):
 
 @click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="stillrun", prog_name="stillrun")
-@click.option(
-    "--store",
-    "store_path",
-    metavar="DIR",
-    help="The store; default: STILLRUN_STORE, or the user's data folder.",
-)
-@click.pass_context
-def stillrun(ctx: click.Context, store_path: str | None) -> None:
+@store_option
+def stillrun() -> None:
     """Data-science flows whose runs still run years later.
 
     \b
     stillrun run flow.py            run it and keep code, environments, data and results
     stillrun replay Flow/latest     rebuild all of that and run it again: is it the same?
     """
-    ctx.obj = store_path
 
 
 def main() -> None:

@@ -47,15 +47,15 @@ def needed_objects(run: KeptRun, tasks: list[Record] | None = None, *, packages:
 
 
 def _walk(run: KeptRun, tasks: list[Record], packages: bool) -> Iterator[tuple[str, str]]:
-    record = run.record
+    record, visited = run.record, set[str]()
     yield run.digest, "the run's record"
     yield record["description"], "the flow's description"
     yield from _code(run.store, record)
     yield from _tree(run.store, record["face"], "face")
     for name, parameter in record["parameters"].items():
-        yield from _artifact(run.store, parameter["artifact"], f"parameter {name}")
+        yield from _artifact(run.store, parameter["artifact"], f"parameter {name}", visited)
     for task in tasks:
-        yield from _task(run, task)
+        yield from _task(run, task, visited)
     if record.get("verdict"):
         yield record["verdict"], "the verdict"
     steps = {task["step"] for task in tasks}
@@ -81,23 +81,30 @@ def _tree(store: Store, tree: str, what: str) -> Iterator[tuple[str, str]]:
             yield entry.digest, f"{what} {path}"
 
 
-def _task(run: KeptRun, task: Record) -> Iterator[tuple[str, str]]:
+def _task(run: KeptRun, task: Record, visited: set[str]) -> Iterator[tuple[str, str]]:
+    """visited: records of artifacts and parents that need no second reading; tasks pass on most of what they get."""
     name = f"{task['step']}/{task['task']}"
     yield run.task_digest(task["step"], task["task"]), f"the record of {name}"
     for artifact, digest in task["artifacts"].items():
-        yield from _artifact(run.store, digest, f"artifact {name}/{artifact}")
+        yield from _artifact(run.store, digest, f"artifact {name}/{artifact}", visited)
     for stream, digest in task["logs"].items():
         yield digest, f"{stream} of {name}"
     for file in task["files"]:
         if file["kept"]:
             yield file["digest"], f"input file {file['path']}"
     for parent in task["inputs"]:
+        if parent["record"] in visited:
+            continue
+        visited.add(parent["record"])
         yield parent["record"], f"the record of {parent['step']}/{parent['task']}"
         for artifact, digest in run.store.get_record(Digest(parent["record"]), "task")["artifacts"].items():
-            yield from _artifact(run.store, digest, f"artifact {parent['step']}/{parent['task']}/{artifact}")
+            yield from _artifact(run.store, digest, f"artifact {parent['step']}/{parent['task']}/{artifact}", visited)
 
 
-def _artifact(store: Store, digest: str, purpose: str) -> Iterator[tuple[str, str]]:
+def _artifact(store: Store, digest: str, purpose: str, visited: set[str]) -> Iterator[tuple[str, str]]:
+    if digest in visited:
+        return
+    visited.add(digest)
     yield digest, f"the record of {purpose}"
     for part in store.get_record(Digest(digest), "artifact")["parts"]:
         yield part["digest"], purpose

@@ -98,8 +98,6 @@ class Desk:
         """The work that an executor takes; ``kept`` closes it."""
         identity, body = self._identity, Body()
         key = assignment.key
-        name = f"{key.step}/{key.task}#0"
-        self._open[name] = _Open(assignment, TaskLog(self._spills))
         spec = {
             "flow": identity.flow,
             "run": identity.run,
@@ -117,7 +115,9 @@ class Desk:
             "offline": identity.offline,
             "variables": {},
         }
-        return TaskWork(key, 0, assignment.environment, spec, body.joined())
+        work = TaskWork(key, 0, assignment.environment, spec, body.joined())
+        self._open[work.name] = _Open(assignment, TaskLog(self._spills))
+        return work
 
     def started(self, event: Started) -> None:
         """Note when a process began on the task."""
@@ -156,10 +156,9 @@ class Desk:
                 "finished": timestamp(self._clock()),
             },
         )
-        self._reporter.task_ends(event.work.key.step, event.work.key.task, status, event.usage.get("wall_us", 0), error)
-        return KeptTask(
-            event.work.key, record, artifacts, next_, error, result.get("modules", ()), result.get("borrowed", {})
-        )
+        key = event.work.key
+        self._reporter.task_ends(key.step, key.task, status, event.usage.get("wall_us", 0), error)
+        return KeptTask(key, record, artifacts, next_, error, result.get("modules", ()), result.get("borrowed", {}))
 
     def close(self) -> None:
         """Remove what unfinished tasks left behind."""

@@ -50,8 +50,7 @@ class InputKeeper:
         for base, folder in (("tree", self.root), ("cwd", self.cwd)):
             if path.is_relative_to(folder):
                 return {"base": base, "path": path.relative_to(folder).as_posix()}
-        base = "system" if any(path.is_relative_to(folder) for folder in _SYSTEM) else "absolute"
-        return {"base": base, "path": path.as_posix()}
+        return {"base": "system" if _is_system(path) else "absolute", "path": path.as_posix()}
 
     def _content(self, read: Mapping[str, Any]) -> dict[str, Any]:
         identity = (read["path"], read["device"], read["inode"], read["size"], read["mtime_ns"])
@@ -64,7 +63,7 @@ class InputKeeper:
         try:
             if _identity(path) != identity:
                 return {"size": size, "digest": None, "kept": False, "reason": "changed while the task ran"}
-            if any(path.is_relative_to(folder) for folder in _SYSTEM):
+            if _is_system(path):
                 return {"size": size, "digest": digest_of_file(path)[0], "kept": False, "reason": "part of the system"}
             if size > self.limits.file or self._kept + size > self.limits.run:
                 return {
@@ -80,6 +79,10 @@ class InputKeeper:
             return {"size": size, "digest": None, "kept": False, "reason": f"cannot be read: {err.strerror}"}
         self._kept += size
         return {"size": size, "digest": digest, "kept": True, "reason": None}
+
+
+def _is_system(path: Path) -> bool:
+    return any(path.is_relative_to(folder) for folder in _SYSTEM)
 
 
 def _identity(path: Path) -> tuple[Any, ...]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from stillrun_engine.executor import Finished
 
-__all__ = ["error_of_task", "interrupted_by_us"]
+__all__ = ["error_of_task"]
 
 
 def error_of_task(event: Finished) -> dict[str, Any] | None:
@@ -18,11 +18,6 @@ def error_of_task(event: Finished) -> dict[str, Any] | None:
             return None
         return dict(event.result["error"])
     return {"kind": "died", "type": "ProcessDied", "message": _how(event.exit), "traceback": None}
-
-
-def interrupted_by_us(event: Finished, stopping: bool) -> bool:
-    """True when the task ended because the run was stopped, not by a fault of its own."""
-    return stopping and error_of_task(event) is not None
 
 
 def _how(exit_: Mapping[str, Any]) -> str:

@@ -9,14 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 from stillrun_engine.caller import Caller
 from stillrun_engine.host_process import Launch, settled
+from stillrun_engine.warm import launch_ambient
 from stillrun_envs.ambient import ambient_environment
 from stillrun_snapshot.digest import Digest
 from stillrun_snapshot.store import Store
 
 if TYPE_CHECKING:
     from stillrun_envs.prefix import Prefix
+    from stillrun_envs.request import EnvRequest
 
-__all__ = ["Places", "ambient_of", "built", "find_places", "launch_ambient", "launch_prefix"]
+__all__ = ["Places", "ambient_of", "built", "find_places", "launch_prefix"]
 
 _ENVIRONMENT_DECORATORS = frozenset({"conda", "conda_base", "pypi", "pypi_base"})
 _LEAKS = (
@@ -60,28 +62,33 @@ def find_places(
     note: Callable[[str], None],
 ) -> Places:
     """Resolve, keep and build every environment that ``description`` asks for."""
-    steps: dict[str, Digest] = {}
+    steps = {step["name"]: ambient for step in description["steps"]}
     launches = {str(ambient): launch_ambient(caller, face)}
-    for step in description["steps"]:
-        wanted = [d for d in (*description["decorators"], *step["decorators"]) if d["name"] in _ENVIRONMENT_DECORATORS]
-        lock = _locked(store, wanted, caller, offline, note) if wanted else None
-        steps[step["name"]] = ambient if lock is None else lock
-        if lock is not None and lock not in launches:
+    for request, names in _requests(description).items():
+        from stillrun_envs.resolver import lock_for  # most flows ask for nothing, and it brings a network client
+
+        lock = lock_for(
+            request, store, base_python=caller.python, offline=offline, progress=note, environ=caller.variables
+        )
+        steps.update(dict.fromkeys(names, lock))
+        if lock not in launches:
             launches[lock] = launch_prefix(built(store, lock, caller, note), caller, face)
     return Places(ambient, steps, launches)
 
 
-def _locked(
-    store: Store, decorators: list[Any], caller: Caller, offline: bool, note: Callable[[str], None]
-) -> Digest | None:
-    # most flows ask for nothing, and the resolver brings a network client with it
-    from stillrun_envs.request import EnvRequest
-    from stillrun_envs.resolver import lock_for
+def _requests(description: Mapping[str, Any]) -> dict[EnvRequest, list[str]]:
+    """Every environment that is asked for, once, with the steps that ask for it."""
+    found: dict[EnvRequest, list[str]] = {}
+    for step in description["steps"]:
+        wanted = [d for d in (*description["decorators"], *step["decorators"]) if d["name"] in _ENVIRONMENT_DECORATORS]
+        if not wanted:
+            continue
+        from stillrun_envs.request import EnvRequest
 
-    request = EnvRequest.from_decorators(decorators)
-    if request is None:
-        return None
-    return lock_for(request, store, base_python=caller.python, offline=offline, progress=note, environ=caller.variables)
+        request = EnvRequest.from_decorators(wanted)
+        if request is not None:
+            found.setdefault(request, []).append(step["name"])
+    return found
 
 
 def built(store: Store, lock: Digest, caller: Caller, note: Callable[[str], None]) -> Prefix:
@@ -94,11 +101,6 @@ def built(store: Store, lock: Digest, caller: Caller, note: Callable[[str], None
 def ambient_of(store: Store, caller: Caller) -> Digest:
     """The record of the caller's environment."""
     return ambient_environment(store, caller.python, environ=caller.variables)
-
-
-def launch_ambient(caller: Caller, face: Path) -> Launch:
-    """How the host of undecorated steps is started: the caller's interpreter and variables as they are."""
-    return Launch(caller.python, face, settled(caller.variables), caller.cwd)
 
 
 def launch_prefix(prefix: Prefix, caller: Caller, face: Path) -> Launch:

@@ -24,10 +24,11 @@ from stillrun_engine.inputs import InputKeeper
 from stillrun_engine.judge import TaskVerdict, judge_task, worst
 from stillrun_engine.local import LocalExecutor, load_request
 from stillrun_engine.machine import RECORDED_VARIABLES, machine_facts
-from stillrun_engine.places import ambient_of, built, launch_ambient, launch_prefix
+from stillrun_engine.places import ambient_of, built, launch_prefix
 from stillrun_engine.plan import Split
 from stillrun_engine.reporter import Reporter
 from stillrun_engine.stopping import StopSignals
+from stillrun_engine.warm import launch_ambient
 from stillrun_engine.work import work_through
 from stillrun_engine.workspace import Workspace, lay_out, make_workspace
 from stillrun_envs.lock import read_lock
@@ -55,7 +56,6 @@ class ReplayOutcome:
     """The verdict of a replay; ``record`` is the verdict/1 record as kept."""
 
     pathspec: str
-    origin: str
     verdict: str
     record: Record
     wall_us: int
@@ -84,7 +84,7 @@ def replay_run(
     """
     told = reporter or Reporter()
     begun = clock()
-    tasks = _replayable(run)
+    tasks, left_out = _replayable(run)
     store, record = run.store, run.record
     code = store.get_record(Digest(record["code"]), "code")
     tree = Digest(code["tree"])
@@ -102,7 +102,7 @@ def replay_run(
             # hosts warm up meanwhile; they know no flow and run nothing before the first task
             _refuse_damage(run, tasks)
             lay_out(store, workspace, tree, [file for task in tasks for file in task["files"]])
-            session = _Replay(run, tasks, request, workspace, places, told, clock, stop)
+            session = _Replay(run, tasks, left_out, request, workspace, places, told, clock, stop)
             return session.go(executor, begun)
         finally:
             executor.close()
@@ -110,13 +110,15 @@ def replay_run(
         workspace.close()
 
 
-def _replayable(run: KeptRun) -> list[Record]:
-    tasks = [task for task in run.selected() if task["status"] != "interrupted"]
+def _replayable(run: KeptRun) -> tuple[list[Record], list[Record]]:
+    """The selected tasks that ended by themselves, and those that were stopped."""
+    selected = run.selected()
+    tasks = [task for task in selected if task["status"] != "interrupted"]
     if not tasks:
         raise ReplayRefused(
             f"{run.spec} has no finished task to replay; 'stillrun show {run.pathspec}' shows what it holds."
         )
-    return tasks
+    return tasks, [task for task in selected if task["status"] == "interrupted"]
 
 
 def _refuse_damage(run: KeptRun, tasks: list[Record]) -> None:
@@ -148,17 +150,16 @@ def _places(run: KeptRun, tasks: list[Record], caller: Caller, told: Reporter) -
 def _place(run: KeptRun, step: str, environment: str, caller: Caller, face: Path, told: Reporter) -> _Place:
     """Rebuilt from what was kept; what was not kept whole serves as it stands while the caller's is still the same."""
     lock = run.lock_of(step)
-    whole = lock is not None and read_lock(run.store, lock).complete
-    if not whole and ambient_of(run.store, caller) == environment:
+    missing = [item.name for item in read_lock(run.store, lock).not_kept] if lock is not None else []
+    if (lock is None or missing) and ambient_of(run.store, caller) == environment:
         return _Place(launch_ambient(caller, face), "as it stands", None)
     if lock is None:
         raise ReplayRefused(
             f"the environment of {run.pathspec}/{step} was not kept (the run was cut off before that) and the caller's "
             "environment has changed since; activate the one it ran in and replay again."
         )
-    if not whole:
-        missing = ", ".join(item.name for item in read_lock(run.store, lock).not_kept)
-        told.note(f"the environment of {step} was not kept whole: {missing} will be missing.")
+    if missing:
+        told.note(f"the environment of {step} was not kept whole: {', '.join(missing)} will be missing.")
     return _Place(launch_prefix(built(run.store, lock, caller, told.note), caller, face), "rebuilt", lock)
 
 
@@ -169,6 +170,7 @@ class _Replay:
         self,
         run: KeptRun,
         tasks: list[Record],
+        left_out: list[Record],
         request: ReplayRequest,
         workspace: Workspace,
         places: Mapping[str, _Place],
@@ -176,7 +178,7 @@ class _Replay:
         clock: Clock,
         stop: StopSignals,
     ) -> None:
-        self._run, self._tasks, self._places = run, tasks, places
+        self._run, self._tasks, self._left_out, self._places = run, tasks, left_out, places
         self._reporter, self._clock, self._stop = reporter, clock, stop
         store, record = run.store, run.record
         self._store = store
@@ -249,11 +251,8 @@ class _Replay:
 
     def _conclude(self, begun: Any) -> ReplayOutcome:
         history, run = self._history, self._run
-        order = {key_of(task): place for place, task in enumerate(self._tasks)}
-        verdicts = sorted(
-            self._verdicts,
-            key=lambda v: next(p for k, p in order.items() if (k.step, k.task) == (v.step, v.task)),
-        )
+        order = {(task["step"], task["task"]): place for place, task in enumerate(self._tasks)}
+        verdicts = sorted(self._verdicts, key=lambda v: order[v.step, v.task])
         verdict = worst(v.verdict for v in verdicts)
         record = {
             "schema": "stillrun/verdict/1",
@@ -264,9 +263,7 @@ class _Replay:
             "tasks": [{"step": v.step, "task": v.task, "verdict": v.verdict, "reason": v.reason} for v in verdicts],
             "artifacts": [a.entry(v.step, v.task) for v in verdicts for a in v.artifacts],
             "not_replayed": [
-                {"step": task["step"], "task": task["task"], "reason": task["status"]}
-                for task in run.selected()
-                if key_of(task) not in self._originals
+                {"step": task["step"], "task": task["task"], "reason": task["status"]} for task in self._left_out
             ],
             "environments": self._environments(),
             "machine": {
@@ -281,7 +278,6 @@ class _Replay:
         history.end(status, {"verdict": kept})
         return ReplayOutcome(
             record["replay"],
-            run.pathspec,
             verdict,
             record,
             int((self._clock() - begun).total_seconds() * 1e6),

@@ -12,7 +12,7 @@ from stillrun_snapshot.checkout import checkout
 from stillrun_snapshot.digest import Digest
 from stillrun_snapshot.store import Store
 
-__all__ = ["WarmHost", "warm_host"]
+__all__ = ["WarmHost", "launch_ambient", "warm_host"]
 
 
 @dataclass(frozen=True)
@@ -29,5 +29,10 @@ def warm_host(store: Store, caller: Caller) -> WarmHost:
     """Keep the face and start a host on it in the caller's environment; it imports its part while we do ours."""
     face = keep_face(store)
     folder = checkout(store, face)
-    launch = Launch(caller.python, folder, settled(caller.variables), caller.cwd)
+    launch = launch_ambient(caller, folder)
     return WarmHost(face, folder, launch, HostProcess(launch))
+
+
+def launch_ambient(caller: Caller, face: Path) -> Launch:
+    """How the host of undecorated steps is started: the caller's interpreter and variables as they are."""
+    return Launch(caller.python, face, settled(caller.variables), caller.cwd)

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 from stillrun_snapshot._disk import write_atomically
 from stillrun_snapshot.errors import StoreError, StoreVersion
 from stillrun_snapshot.record import canonical_bytes
 
-__all__ = ["FORMAT", "STORE_MARK", "create_store", "is_store"]
+__all__ = ["FORMAT", "STORE_MARK", "create_store", "is_store", "mend_store"]
 
 FORMAT = 1
 STORE_MARK = "stillrun-store.json"
 _FOLDERS = ("objects", "packs", "tmp", "locks")
+_MENDED = ("packs", "tmp", "locks")
 
 
 def is_store(root: Path) -> bool:
@@ -57,3 +59,11 @@ def create_store(root: Path) -> None:
         (root / name).mkdir(exist_ok=True)
     write_atomically(root / ".gitignore", b"*\n", durable=False)  # a store in a work tree is not part of it
     write_atomically(root / STORE_MARK, _mark_bytes(), durable=True)
+
+
+def mend_store(root: Path) -> bool:
+    """Make folders again that a person has cleaned up; returns whether the store can be written to."""
+    writable = os.access(root, os.W_OK)
+    for name in _MENDED if writable else ():
+        (root / name).mkdir(exist_ok=True)
+    return writable

@@ -14,7 +14,7 @@ from typing import Any, BinaryIO
 
 from stillrun_snapshot._catalog import Catalog
 from stillrun_snapshot._disk import fresh_name, remove_quietly, writing
-from stillrun_snapshot._layout import FORMAT, STORE_MARK, create_store, is_store
+from stillrun_snapshot._layout import FORMAT, STORE_MARK, create_store, is_store, mend_store
 from stillrun_snapshot._loose import (
     Identity,
     LooseFolder,
@@ -89,10 +89,7 @@ class Store:
                 raise StoreError(f"there is no Stillrun store at {root}. Give the folder of one, or make a run first.")
             with writing(root):
                 create_store(root)
-        writable = os.access(root, os.W_OK)
-        for name in ("tmp", "locks", "packs") if writable else ():
-            (root / name).mkdir(exist_ok=True)  # a person may have cleaned up
-        return cls(root, writable=writable, clock=clock)
+        return cls(root, writable=mend_store(root), clock=clock)
 
     def __enter__(self) -> Store:
         return self

@@ -38,24 +38,32 @@ def pypi(
     *,
     packages: Mapping[str, str] | None = None,
     python: str | None = None,
+    file: str | None = None,
+    lock: str | None = None,
+    extras: Sequence[str] | None = None,
+    groups: Sequence[str] | None = None,
     index_url: str | None = None,
     extra_indices: Sequence[str] | None = None,
+    constraints: Sequence[str] | None = None,
+    overrides: Sequence[str] | None = None,
+    prereleases: str | None = None,
+    exclude_newer: str | None = None,
+    resolver: str | None = None,
+    platforms: Sequence[str] | None = None,
     disabled: bool | None = None,
 ) -> Any:
     """Run the step in an environment of packages from a Python package index.
 
-    packages: name to version specifier, such as ``{"pandas": ">=2.2", "scikit-learn": "1.5.0"}``.
+    packages: name to version, such as ``{"pandas": ">=2.2", "scikit-learn": "1.5.0", "mine": "@ ./libs/mine"}``.
     python: the interpreter's version, such as "3.11"; the caller's when not given.
+    file: requirements.txt or pyproject.toml (with extras and groups) that asks for packages; beside the flow file.
+    lock: pylock.toml, uv.lock or hashed requirements.txt that says exactly which; nothing is resolved then.
+    constraints, overrides: requirements that limit, or replace, what packages ask of each other.
+    prereleases: "allow" or "disallow". exclude_newer: a day or time; what was published later does not count.
+    resolver: "uv" (default) or "pip-tools". platforms: others to lock for as well, such as ["osx-arm64"].
     disabled: take the step out of the flow's ``pypi_base``.
     """
-    asked = {
-        "packages": packages,
-        "python": python,
-        "index_url": index_url,
-        "extra_indices": extra_indices,
-        "disabled": disabled,
-    }
-    return _asking("pypi", "step", target, asked, sys._getframe(1).f_lineno)
+    return _asking("pypi", "step", target, locals(), sys._getframe(1).f_lineno)
 
 
 def conda(
@@ -65,22 +73,27 @@ def conda(
     libraries: Mapping[str, str] | None = None,
     channels: Sequence[str] | None = None,
     python: str | None = None,
+    file: str | None = None,
+    lock: str | None = None,
+    groups: Sequence[str] | None = None,
+    exclude_newer: str | None = None,
+    link_scripts: Sequence[str] | None = None,
+    virtual_packages: Mapping[str, str] | None = None,
+    platforms: Sequence[str] | None = None,
     disabled: bool | None = None,
 ) -> Any:
     """Run the step in an environment of conda packages.
 
     packages: name to version, such as ``{"numpy": "1.26.*"}``; libraries is an older word for the same.
     channels: where to look, first one first. python: the interpreter's version.
+    file: environment.yml or pixi.toml that asks for packages; beside the flow file.
+    lock: conda-lock.yml, pixi.lock or an @EXPLICIT list that says exactly which; nothing is resolved then.
+    groups: of these files, such as pixi's environments. exclude_newer: a day or time; what was made later does not count.
+    link_scripts: packages whose install scripts may run. platforms: others to lock for as well.
+    virtual_packages: what the machine is taken to have, such as ``{"__cuda": "12.4"}``.
     disabled: take the step out of the flow's ``conda_base``.
     """
-    asked = {
-        "packages": packages,
-        "libraries": libraries,
-        "channels": channels,
-        "python": python,
-        "disabled": disabled,
-    }
-    return _asking("conda", "step", target, asked, sys._getframe(1).f_lineno)
+    return _asking("conda", "step", target, locals(), sys._getframe(1).f_lineno)
 
 
 def pypi_base(
@@ -88,19 +101,22 @@ def pypi_base(
     *,
     packages: Mapping[str, str] | None = None,
     python: str | None = None,
+    file: str | None = None,
+    lock: str | None = None,
+    extras: Sequence[str] | None = None,
+    groups: Sequence[str] | None = None,
     index_url: str | None = None,
     extra_indices: Sequence[str] | None = None,
+    constraints: Sequence[str] | None = None,
+    overrides: Sequence[str] | None = None,
+    prereleases: str | None = None,
+    exclude_newer: str | None = None,
+    resolver: str | None = None,
+    platforms: Sequence[str] | None = None,
     disabled: bool | None = None,
 ) -> Any:
     """Do for every step of the flow what ``pypi`` does for one; a step's own words win."""
-    asked = {
-        "packages": packages,
-        "python": python,
-        "index_url": index_url,
-        "extra_indices": extra_indices,
-        "disabled": disabled,
-    }
-    return _asking("pypi_base", "flow", target, asked, sys._getframe(1).f_lineno)
+    return _asking("pypi_base", "flow", target, locals(), sys._getframe(1).f_lineno)
 
 
 def conda_base(
@@ -110,17 +126,17 @@ def conda_base(
     libraries: Mapping[str, str] | None = None,
     channels: Sequence[str] | None = None,
     python: str | None = None,
+    file: str | None = None,
+    lock: str | None = None,
+    groups: Sequence[str] | None = None,
+    exclude_newer: str | None = None,
+    link_scripts: Sequence[str] | None = None,
+    virtual_packages: Mapping[str, str] | None = None,
+    platforms: Sequence[str] | None = None,
     disabled: bool | None = None,
 ) -> Any:
     """Do for every step of the flow what ``conda`` does for one; a step's own words win."""
-    asked = {
-        "packages": packages,
-        "libraries": libraries,
-        "channels": channels,
-        "python": python,
-        "disabled": disabled,
-    }
-    return _asking("conda_base", "flow", target, asked, sys._getframe(1).f_lineno)
+    return _asking("conda_base", "flow", target, locals(), sys._getframe(1).f_lineno)
 
 
 def _asking(name: str, level: str, target: Any, asked: dict[str, Any], line: int) -> Any:
@@ -149,11 +165,11 @@ def _refuse_wrong_place(name: str, level: str, decorated: Any) -> None:
 
 
 def _checked(name: str, asked: dict[str, Any]) -> dict[str, Any]:
-    given = {key: value for key, value in asked.items() if value is not None}
+    given = {key: value for key, value in asked.items() if value is not None and key != "target"}
     for key, value in given.items():
-        wanted = _WANTED[key]
-        if not wanted(value):
-            raise FlowError(f"@{name}({key}={value!r}): {_EXPECTED[key]} is expected.")
+        accepts, expected = _WANTED[key]
+        if not accepts(value):
+            raise FlowError(f"@{name}({key}={value!r}): {expected} is expected.")
         if isinstance(value, (tuple, dict)):
             given[key] = dict(value) if isinstance(value, dict) else list(value)
     return given
@@ -173,22 +189,26 @@ def _is_text(value: object) -> bool:
     return isinstance(value, str)
 
 
-_PACKAGES = "a dict from package name to version, both str, such as {'numpy': '1.26.*'},"
+_PACKAGES = (_is_packages, "a dict from package name to version, both str, such as {'numpy': '1.26.*'},")
+_REQUIREMENTS = (_is_texts, "a list of requirements, such as ['numpy<2'],")
 _WANTED: dict[str, Any] = {
-    "packages": _is_packages,
-    "libraries": _is_packages,
-    "channels": _is_texts,
-    "extra_indices": _is_texts,
-    "python": _is_text,
-    "index_url": _is_text,
-    "disabled": lambda value: isinstance(value, bool),
-}
-_EXPECTED = {
     "packages": _PACKAGES,
     "libraries": _PACKAGES,
-    "channels": "a list of channel names",
-    "extra_indices": "a list of addresses",
-    "python": "a version as text, such as '3.11',",
-    "index_url": "an address",
-    "disabled": "True or False",
+    "channels": (_is_texts, "a list of channel names"),
+    "extra_indices": (_is_texts, "a list of addresses"),
+    "python": (_is_text, "a version as text, such as '3.11',"),
+    "file": (_is_text, "the path of a file beside the flow"),
+    "lock": (_is_text, "the path of a file beside the flow"),
+    "extras": (_is_texts, "a list of names of the file's extras"),
+    "groups": (_is_texts, "a list of names of the file's groups"),
+    "index_url": (_is_text, "an address"),
+    "constraints": _REQUIREMENTS,
+    "overrides": _REQUIREMENTS,
+    "prereleases": (lambda value: value in ("allow", "disallow"), "'allow' or 'disallow'"),
+    "exclude_newer": (_is_text, "a day or a time, such as '2026-06-01',"),
+    "resolver": (lambda value: value in ("uv", "pip-tools"), "'uv' or 'pip-tools'"),
+    "link_scripts": (_is_texts, "a list of package names"),
+    "virtual_packages": (_is_packages, "a dict such as {'__cuda': '12.4'}"),
+    "platforms": (_is_texts, "a list such as ['linux-64', 'osx-arm64']"),
+    "disabled": (lambda value: isinstance(value, bool), "True or False"),
 }

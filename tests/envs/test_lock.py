@@ -12,19 +12,30 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stillrun_envs.errors import LockError
-from stillrun_envs.lock import Interpreter, Lock, NotKept, PinnedPackage
+from stillrun_envs.lock import Interpreter, Lock, NotKept, PinnedPackage, Source
 from stillrun_snapshot.digest import Digest, digest_of
 from stillrun_snapshot.record import canonical_bytes, parse_record
 
 ROOT = Path(__file__).parents[2]
-GOLDEN = sorted((ROOT / "fixtures/formats/lock/v1").glob("*.json"))
-SCHEMA = json.loads((ROOT / "docs/spec/schemas/lock-1.json").read_text())
+GOLDEN = sorted((ROOT / "fixtures/formats/lock/v2").glob("*.json"))
+FIRST = sorted((ROOT / "fixtures/formats/lock/v1").glob("*.json"))
+SCHEMA, FIRST_SCHEMA = (json.loads((ROOT / f"docs/spec/schemas/lock-{n}.json").read_text()) for n in (2, 1))
 D = digest_of(b"x")
 
 digests = st.binary(max_size=4).map(digest_of)
 names = st.text("abc-1", max_size=5).map("n{}".format)
+sources = st.builds(
+    Source,
+    kind=st.sampled_from(["sdist", "git", "folder"]),
+    digest=digests,
+    size=st.integers(0, 1 << 40),
+    commit=st.sampled_from(["", "a" * 40, "0" * 64]),
+    subdirectory=st.sampled_from(["", "python/lib"]),
+    build=st.none() | digests,
+)
 packages = st.builds(
-    PinnedPackage,
+    lambda source, **facts: PinnedPackage(**{**facts, "origin": "built"} if source else facts, source=source),
+    source=st.none() | sources,
     manager=st.sampled_from(["conda", "pypi"]),
     name=names,
     version=st.integers(0, 9).map("1.{}".format),
@@ -51,7 +62,8 @@ locks = st.builds(
     Lock,
     python=interpreters,
     packages=st.lists(packages, max_size=4, unique_by=lambda one: (one.manager, one.name)).map(tuple),
-    virtual_packages=st.just(("__glibc=2.36=0",)),
+    needs=st.lists(st.sampled_from(["__glibc >=2.17,<3.0.a0", "__unix"]), max_size=2).map(tuple),
+    link_scripts=st.lists(names, max_size=2).map(tuple),
     not_kept=st.lists(st.builds(NotKept, names, names, st.text(max_size=9)), max_size=2).map(tuple),
 )
 
@@ -60,7 +72,7 @@ locks = st.builds(
 @given(locks)
 def test_reading_gives_back_what_was_written(lock: Lock) -> None:
     """from_record(to_record(lock)) == lock, through canonical bytes."""
-    assert Lock.from_record(parse_record(canonical_bytes(lock.to_record()), "stillrun/lock/1")) == lock
+    assert Lock.from_record(parse_record(canonical_bytes(lock.to_record()), "stillrun/lock/2")) == lock
 
 
 @settings(max_examples=40, deadline=None)
@@ -86,13 +98,25 @@ def test_golden_locks_are_read_for_ever(path: Path) -> None:
     jsonschema.validate(record, SCHEMA)
 
 
+@pytest.mark.parametrize("path", FIRST, ids=lambda path: path.stem)
+def test_locks_of_the_first_version_are_read_for_ever(path: Path) -> None:
+    record = json.loads(path.read_text("utf-8"))
+    jsonschema.validate(record, FIRST_SCHEMA)
+    lock = Lock.from_record(record)
+    written = lock.to_record()
+    assert written["python"] == record["python"]
+    assert written["packages"] == [{**one, "source": None} for one in record["packages"]]
+    assert written["not_kept"] == record["not_kept"]
+
+
 def test_there_are_golden_locks() -> None:
-    assert len(GOLDEN) >= 3
+    assert len(GOLDEN) >= 4
+    assert len(FIRST) >= 3
 
 
 def test_a_newer_lock_is_refused_by_name() -> None:
-    with pytest.raises(LockError, match="stillrun/lock/2"):
-        Lock.from_record({"schema": "stillrun/lock/2"})
+    with pytest.raises(LockError, match="stillrun/lock/3"):
+        Lock.from_record({"schema": "stillrun/lock/3"})
 
 
 @pytest.mark.parametrize(
@@ -101,7 +125,7 @@ def test_a_newer_lock_is_refused_by_name() -> None:
         ("python", None, "named fields"),
         ("packages", [{"manager": "cargo", "origin": "fetched"}], "cargo"),
         ("packages", "none", "a list belongs"),
-        ("policies", {"wheels_only": "yes"}, "true or false"),
+        ("link_scripts", {"numpy": "yes"}, "a list belongs"),
     ],
 )
 def test_a_malformed_lock_is_refused(field: str, value: object, said: str) -> None:

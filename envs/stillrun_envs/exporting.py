@@ -1,0 +1,67 @@
+"""A kept lock as a file of another tool, and back."""
+
+from __future__ import annotations
+
+from stillrun_envs.contents import package_facts
+from stillrun_envs.formats.listing import Listed, Listing
+from stillrun_envs.hints import Hints, read_hints
+from stillrun_envs.lock import PinnedPackage, read_lock
+from stillrun_envs.platforms import platform_of
+from stillrun_snapshot.digest import Digest
+from stillrun_snapshot.store import Store
+
+__all__ = ["exported", "listing_of"]
+
+
+def exported(store: Store, lock: Digest, form: str, *, drop_wheels: bool = False) -> str:
+    """The lock as the text of a file of another tool; form: one of ``formats.FORMATS``.
+
+    drop_wheels: leave out what an @EXPLICIT list cannot hold, instead of refusing. Raises LockError when the form
+    cannot hold what the lock says.
+    """
+    from stillrun_envs import formats
+
+    return formats.write_lock(form, listing_of(store, lock), drop_wheels=drop_wheels)
+
+
+def listing_of(store: Store, digest: Digest) -> Listing:
+    """A kept lock the way lock files of other tools tell it, with addresses where they are known."""
+    lock, hints = read_lock(store, digest), read_hints(store, digest)
+    return Listing(
+        python=lock.python.version,
+        platform=platform_of(lock.python.platform),
+        packages=tuple(_listed(store, one, hints) for one in lock.packages),
+        requested=hints.requested(),
+        channels=tuple((hints.request or {}).get("channels") or ()),
+        virtual_packages=hints.machine,
+    )
+
+
+def _listed(store: Store, one: PinnedPackage, hints: Hints) -> Listed:
+    origin = hints.origin(one.digest)
+    return Listed(
+        manager=one.manager,
+        name=one.name,
+        version=one.version,
+        file=one.file,
+        url="" if origin is None else origin.url,
+        digest=one.digest,
+        md5=_md5(store, one, "" if origin is None else origin.md5),
+        size=one.size,
+        build=one.build,
+        subdir=one.subdir,
+        depends=package_facts(store, one).depends,
+    )
+
+
+def _md5(store: Store, one: PinnedPackage, promised: str) -> str:
+    """conda-lock's format wants it of every conda package; nothing is checked by it here."""
+    if one.manager != "conda" or promised:
+        return promised
+    import hashlib
+
+    state = hashlib.md5(usedforsecurity=False)
+    with store.open_object(one.digest) as stream:
+        while block := stream.read(1 << 20):
+            state.update(block)
+    return state.hexdigest()

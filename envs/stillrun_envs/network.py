@@ -68,7 +68,7 @@ class Network:
         text = self.environ.get("UV_HTTP_TIMEOUT", "")
         return int(text) if text.isdigit() and int(text) else 60
 
-    def open(self, url: str) -> urllib3.BaseHTTPResponse:
+    def open(self, url: str, *, accept: str = "*/*") -> urllib3.BaseHTTPResponse:
         """The response to a request for ``url``, its body not yet read; raises urllib3's HTTPError."""
         retry = urllib3.Retry(
             total=self.retries,
@@ -80,7 +80,7 @@ class Network:
         return self._pool(url).request(
             "GET",
             _without_user(url),
-            headers=self._headers(url),
+            headers={**self._headers(url), "Accept": accept},
             preload_content=False,
             retries=retry,
             timeout=urllib3.Timeout(connect=20, read=self.read_timeout_s),

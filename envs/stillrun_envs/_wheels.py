@@ -8,10 +8,11 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
-from stillrun_envs import command
+from stillrun_envs import _wheel_files, command
 from stillrun_envs.errors import BuildError
 from stillrun_envs.lock import PinnedPackage
 from stillrun_snapshot.store import Store
@@ -58,13 +59,19 @@ def install(
     scratch: Path,
     environ: Mapping[str, str],
     *,
+    family: str,
     into_foreign: bool = False,
-) -> None:
+) -> Callable[[Sequence[Mapping[str, object]]], None]:
     """Install kept wheels into the environment in ``folder``, none of their dependencies and nothing else.
 
-    into_foreign: the environment is another manager's, and what it holds stays.
+    family: major and minor version of its Python. into_foreign: the environment is another manager's, and what it holds
+    stays: raises BuildError when a wheel brings a file that is there with other contents. Returns the proof that what
+    was installed is what the wheels hold: given the tree's entries while ``scratch`` stands, it raises BuildError.
     """
     files = as_files(packages, store, scratch / "wheels")
+    held = _wheel_files.read_wheels(packages, files, family)
+    if into_foreign:
+        _wheel_files.refuse_clashes(held, folder)
     lock = scratch / "pylock.toml"
     lock.write_text(_pylock(packages, files), "utf-8")
     command_name = ["pip", "install", "--no-deps"] if into_foreign else ["pip", "sync"]
@@ -85,6 +92,7 @@ def install(
     for path in folder.glob("lib*/python*/site-packages/*.dist-info/uv_cache.json"):
         _without_cache_note(path)
     _without_leavings(folder)
+    return partial(_wheel_files.refuse_strangers, held, files)
 
 
 def move_scripts(folder: Path, final: Path) -> None:

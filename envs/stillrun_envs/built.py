@@ -8,31 +8,47 @@ tree was taken, so that a later check need not read them. Format: docs/spec/envi
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 import shutil
 import stat
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from stillrun_envs import _seal
+from stillrun_envs._holds import building, let_go, still, use
+from stillrun_envs._seal import Changes, Extent, extent_of, files_below, seal_of
 from stillrun_envs.errors import BuildError
 from stillrun_snapshot.digest import Digest, digest_of, digest_of_file
 from stillrun_snapshot.errors import StoreError
 from stillrun_snapshot.record import canonical_bytes
 from stillrun_snapshot.store import Store
 
-__all__ = ["Built", "Changes", "built_folder", "changes_by_content", "discard", "suspects"]
+__all__ = [
+    "Built",
+    "Changes",
+    "Entry",
+    "built_folder",
+    "changes_by_content",
+    "clear_unused_leftovers",
+    "discard",
+    "discard_unused",
+    "extent",
+    "marked",
+    "standing",
+    "suspects",
+    "work_folder",
+]
 
 SCHEMA = "stillrun/environment/1"
 MARKER = "stillrun-env.json"  # says what the folder is; written when all else stands
-_IGNORED = "__pycache__"
-_BOOT = Path("/proc/sys/kernel/random/boot_id")
-_NAMED_MAX = 5  # files named in a message
+_UNFINISHED = (".new-*", ".old*", ".work-*")  # what a killed builder may leave beside its folder's place
+_BATCH = 64  # files that a thread is given at once
+_AT_ONCE = 1 << 20  # bytes of a file that are read in one go
+Entry = Mapping[str, object]  # of one file in a tree
 
 
 @dataclass(frozen=True)
@@ -41,76 +57,79 @@ class Built:
 
     path: Path
     tree: Digest  # record stillrun/environment/1, kind "built"
-
-
-@dataclass(frozen=True)
-class Changes:
-    """How a folder differs from what was built."""
-
-    added: tuple[str, ...] = ()
-    changed: tuple[str, ...] = ()
-    missing: tuple[str, ...] = ()
-
-    def __bool__(self) -> bool:
-        return bool(self.added or self.changed or self.missing)
-
-    def __str__(self) -> str:
-        kinds = (("added", self.added), ("changed", self.changed), ("missing", self.missing))
-        return "; ".join(f"{_some(paths)} {kind}" for kind, paths in kinds if paths)
+    notes: Mapping[str, object] = field(default_factory=dict)  # what its maker found out about it
+    fresh: bool = False  # whether it was made just now
 
 
 def built_folder(
     final: Path,
     store: Store,
-    make: Callable[[Path], None],
+    make: Callable[[Path], Mapping[str, object] | None],
     *,
     facts: Mapping[str, object],
     progress: Callable[[str], None],
+    proof: Callable[[Sequence[Entry]], None] = lambda _: None,
 ) -> Built:
     """The folder at ``final``, made by ``make(temporary folder)`` when it is not there or not as it was built.
 
-    facts: what its marker says that it is. Two that ask at once get one folder.
+    facts: what its marker says that it is. ``make`` may return notes to keep in the marker. proof: is given every file
+    that was made and raises when one is not as it must be. Two that ask at once get one folder; while this process
+    lives ``discard_unused`` leaves it alone.
     """
+    use(final)
     found = _usable(final, store, facts)
     if isinstance(found, Built):
         return found
-    with _only_builder(final):
+    with building(final):
         found = _usable(final, store, facts)  # somebody else may have just made it
         if isinstance(found, Built):
             return found
         if found:
             progress(f"{final} is not as it was built ({found}); building it again.")
-        _clear_leftovers(final)
-        return _make(final, store, make, facts)
+        return _make(final, store, make, facts, proof)
+
+
+def standing(final: Path, facts: Mapping[str, object]) -> Built | None:
+    """The folder as its marker tells of it, its files not looked at; None when there is none that is what ``facts`` say.
+
+    While this process lives ``discard_unused`` leaves it alone.
+    """
+    use(final)
+    found = _marked(final, facts)
+    return found if isinstance(found, Built) else None
+
+
+def marked(final: Path) -> Mapping[str, object]:
+    """All that the marker of a folder says; nothing when it has none, or one that is not whole."""
+    try:
+        said = json.loads((final / MARKER).read_bytes())
+        digest = said.pop("digest")
+        return said if digest_of(canonical_bytes(said)) == digest else {}
+    except (OSError, ValueError, KeyError, AttributeError, TypeError, StoreError):
+        return {}
 
 
 def suspects(final: Path) -> Changes:
-    """What may have changed since the folder was sealed, by what the file system says; reads no file but the seal.
-
-    After a restart of the machine every file is suspect once: not all that was written may have reached the disk.
-    """
+    """What may have changed since the folder was sealed, by what the file system says; reads no file but the seal."""
     try:
         sealed = _seal_path(final).read_bytes()
     except FileNotFoundError:
         return Changes(missing=("its seal",))
-    found = _seal(final)
-    if found == sealed:
-        return Changes()
-    before, after = _parsed(sealed), _parsed(found)
-    restarted = before.pop("", None) != after.pop("", None)  # then nothing is known of what reached the disk
-    return Changes(
-        added=tuple(sorted(after.keys() - before.keys())),
-        changed=tuple(
-            sorted(path for path in before.keys() & after.keys() if restarted or before[path] != after[path])
-        ),
-        missing=tuple(sorted(before.keys() - after.keys())),
-    )
+    return _seal.suspects(final, sealed)
+
+
+def extent(final: Path) -> Extent | None:
+    """How much the folder holds, as it was sealed; None when it is not."""
+    try:
+        return extent_of(_seal_path(final).read_bytes())
+    except OSError:
+        return None
 
 
 def changes_by_content(final: Path, tree: Mapping[str, object], *, only: frozenset[str] | None = None) -> Changes:
     """What reading the files says has changed since ``tree`` was recorded; ``only``: the paths to be read."""
     recorded = {str(entry["path"]): entry for entry in _entries(tree)}
-    present = set(_paths(final)) - {MARKER}
+    present = set(files_below(final)) - {MARKER}
     read = sorted((present & recorded.keys()) if only is None else (present & recorded.keys() & only))
     found = {str(entry["path"]): entry for entry in _described(final, read)}
     return Changes(
@@ -121,29 +140,52 @@ def changes_by_content(final: Path, tree: Mapping[str, object], *, only: frozens
 
 
 def discard(final: Path) -> None:
-    """Remove a built folder and what stands beside it."""
-    with _only_builder(final):
-        _seal_path(final).unlink(missing_ok=True)
-        if final.exists():
-            _remove(final, final.with_name(final.name + ".old"))
-        _clear_leftovers(final)
+    """Remove a built folder and what stands beside it, whoever uses it."""
+    let_go(final)
+    with building(final):
+        _discard(final)
+
+
+def discard_unused(final: Path) -> bool:
+    """Remove a folder, what stands beside it and what was left unfinished; False when it is in use or being built."""
+    with still(final) as alone:
+        if alone:
+            _discard(final)
+        return alone
+
+
+def clear_unused_leftovers(final: Path) -> bool:
+    """Remove what a killed builder left beside the folder's place; False when a living one works there."""
+    with still(final, users=False) as alone:
+        if alone:
+            _clear_leftovers(final)
+        return alone
+
+
+def work_folder(final: Path) -> Path:
+    """A new folder for what is needed while ``final`` is built; on one file system with it, and found if left behind."""
+    return Path(tempfile.mkdtemp(prefix=f"{final.name}.work-", dir=final.parent))
 
 
 def _usable(final: Path, store: Store, facts: Mapping[str, object]) -> Built | Changes | None:
     """The folder when it may be used, how it differs when it may not, None when there is none."""
-    try:
-        said = json.loads((final / MARKER).read_bytes())
-        tree = Digest.parse(said.pop("tree"))
-    except FileNotFoundError:
-        return Changes(missing=(MARKER,)) if final.exists() else None
-    except (ValueError, KeyError, AttributeError, TypeError, StoreError):
-        return Changes(changed=(MARKER,))
-    if said != json.loads(canonical_bytes(facts)):
-        return Changes(changed=(MARKER,))
+    marked = _marked(final, facts)
+    if not isinstance(marked, Built):
+        return marked
     differs = suspects(final)
     if not differs:
-        return Built(final, tree)
-    return _looked_at_again(final, store, tree, differs) or Built(final, tree)
+        return marked
+    return _looked_at_again(final, store, marked.tree, differs) or marked
+
+
+def _marked(final: Path, facts: Mapping[str, object]) -> Built | Changes | None:
+    said = dict(marked(final))
+    if not said:
+        return Changes(changed=(MARKER,)) if final.exists() else None
+    tree, notes = said.pop("tree", None), said.pop("notes", None)
+    if said != json.loads(canonical_bytes(facts)) or not isinstance(tree, str) or not isinstance(notes, dict):
+        return Changes(changed=(MARKER,))
+    return Built(final, Digest.parse(tree), notes)
 
 
 def _looked_at_again(final: Path, store: Store, tree: Digest, differs: Changes) -> Changes | None:
@@ -157,88 +199,96 @@ def _looked_at_again(final: Path, store: Store, tree: Digest, differs: Changes) 
     if found:
         return found
     with contextlib.suppress(OSError):  # a store on a read-only disk is read again each time
-        _write_durably(_seal_path(final), _seal(final))
+        _write_durably(_seal_path(final), seal_of(final))
     return None
 
 
-def _make(final: Path, store: Store, make: Callable[[Path], None], facts: Mapping[str, object]) -> Built:
-    temporary = Path(tempfile.mkdtemp(prefix=f"{final.name}.new-", dir=final.parent))
+def _make(
+    final: Path,
+    store: Store,
+    make: Callable[[Path], Mapping[str, object] | None],
+    facts: Mapping[str, object],
+    proof: Callable[[Sequence[Entry]], None],
+) -> Built:
+    temporary = final
     try:
+        _clear_leftovers(final)
+        temporary = Path(tempfile.mkdtemp(prefix=f"{final.name}.new-", dir=final.parent))
         temporary.chmod(0o755)
-        make(temporary)
-        tree = store.put_record(
-            {"schema": SCHEMA, "kind": "built", "files": list(_described(temporary, _paths(temporary)))}
-        )
-        _write_durably(temporary / MARKER, canonical_bytes({**facts, "tree": str(tree)}))
+        notes = dict(make(temporary) or {})
+        files = list(_described(temporary, files_below(temporary)))
+        proof(files)
+        tree = store.put_record({"schema": SCHEMA, "kind": "built", "files": files})
+        _mark(temporary, {**facts, "tree": str(tree), "notes": notes})
         _sync_folder(temporary)
-        seal = _seal(temporary)
+        seal = seal_of(temporary)
         if final.exists():
-            _remove(final, final.with_name(final.name + ".old"))
+            _remove(final)
         _write_durably(_seal_path(final), seal)
         temporary.rename(final)
         _sync_folder(final.parent)
-    except OSError as err:
+    except (OSError, shutil.Error) as err:
         raise BuildError(
             f"{final} could not be built: {err}. Free space or change permissions, then try again."
         ) from err
     finally:
-        if temporary.exists():
-            shutil.rmtree(temporary)
-    return Built(final, tree)
+        if temporary != final and temporary.exists():
+            shutil.rmtree(temporary, ignore_errors=True)
+    return Built(final, tree, notes, fresh=True)
 
 
-@contextmanager
-def _only_builder(final: Path) -> Iterator[None]:
-    """Hold the file lock of one folder; the system releases it when its holder dies."""
-    final.parent.mkdir(parents=True, exist_ok=True)
-    with open(final.with_name(final.name + ".lock"), "ab") as held:
-        fcntl.flock(held, fcntl.LOCK_EX)
-        yield
+def _mark(folder: Path, said: Mapping[str, object]) -> None:
+    _write_durably(folder / MARKER, canonical_bytes({**said, "digest": str(digest_of(canonical_bytes(said)))}))
+
+
+def _discard(final: Path) -> None:
+    _seal_path(final).unlink(missing_ok=True)
+    if final.exists():
+        _remove(final)
+    _clear_leftovers(final)
 
 
 def _clear_leftovers(final: Path) -> None:
     """Remove what a killed builder left; only the holder of the lock may."""
-    for left in (*final.parent.glob(f"{final.name}.new-*"), *final.parent.glob(f"{final.name}.old*")):
-        shutil.rmtree(left)
+    for pattern in _UNFINISHED:
+        for left in final.parent.glob(final.name + pattern):
+            shutil.rmtree(left)
 
 
-def _remove(final: Path, aside: Path) -> None:
+def _remove(final: Path) -> None:
     """Remove a folder so that it is gone at once for everybody who looks for it."""
+    aside = final.with_name(final.name + ".old")
     if aside.exists():
         shutil.rmtree(aside)
     final.rename(aside)
     shutil.rmtree(aside)
 
 
-def _paths(root: Path) -> list[str]:
-    """Every file and link below ``root``, bytecode folders left out."""
-    found = []
-    for folder, folders, files in os.walk(root):
-        linked = [name for name in folders if os.path.islink(f"{folder}/{name}")]  # noqa: PTH114 - thousands of them
-        folders[:] = [name for name in folders if name != _IGNORED and name not in linked]
-        found += [os.path.relpath(f"{folder}/{name}", root) for name in (*files, *linked)]
-    return sorted(found)
-
-
-def _described(root: Path, paths: list[str]) -> Iterator[dict[str, object]]:
-    with ThreadPoolExecutor(max_workers=2) as pool:  # hashing and reading leave the interpreter lock
-        yield from pool.map(lambda path: _description(root, path), paths, chunksize=64)
+def _described(root: Path, paths: Sequence[str]) -> Iterator[dict[str, object]]:
+    """What a tree says of each file; hashing and reading leave the interpreter lock, so that two threads gain."""
+    batches = [paths[place : place + _BATCH] for place in range(0, len(paths), _BATCH)]
+    with ThreadPoolExecutor(max_workers=2) as pool:
+        for batch in pool.map(lambda batch: [_description(root, path) for path in batch], batches):
+            yield from batch
 
 
 def _description(root: Path, path: str) -> dict[str, object]:
-    file = root / path
-    found = file.lstat()
+    file = f"{root}/{path}"
+    found = os.lstat(file)
     if stat.S_ISLNK(found.st_mode):
-        return {"path": path, "link": str(file.readlink())}
-    if found.st_size <= 1 << 20:
-        data = file.read_bytes()
+        return {"path": path, "link": os.readlink(file)}  # noqa: PTH115 - thousands of them
+    if not stat.S_ISREG(found.st_mode):
+        return {"path": path, "mode": f"{found.st_mode:o}", "size": 0, "digest": str(digest_of(b""))}  # like no file
+    if found.st_size <= _AT_ONCE:
+        with open(file, "rb", buffering=0) as stream:
+            data = stream.read()
         digest, size = digest_of(data), len(data)
     else:
-        digest, size = digest_of_file(file)
+        digest, size = digest_of_file(Path(file))
     return {"path": path, "mode": f"{stat.S_IMODE(found.st_mode):o}", "size": size, "digest": str(digest)}
 
 
-def _entries(tree: Mapping[str, object]) -> list[Mapping[str, object]]:
+def _entries(tree: Mapping[str, object]) -> list[Entry]:
     files = tree.get("files")
     if tree.get("kind") != "built" or not isinstance(files, list):
         raise BuildError(
@@ -249,38 +299,6 @@ def _entries(tree: Mapping[str, object]) -> list[Mapping[str, object]]:
 
 def _seal_path(final: Path) -> Path:
     return final.with_name(final.name + ".seal")
-
-
-def _seal(root: Path) -> bytes:
-    """One line for each file; the same bytes while nothing was touched. ctime is in it because it cannot be set."""
-    top = os.fspath(root)
-    cut = len(top) + 1
-    folders, lines = [top], []
-    while folders:  # written out, and with %: this runs for thousands of files before each use
-        with os.scandir(folders.pop()) as entries:
-            for entry in entries:
-                if not entry.is_dir(follow_symlinks=False):
-                    found = entry.stat(follow_symlinks=False)
-                    facts = (found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino, found.st_mode)
-                    lines.append("%s\0%d %d %d %d %o" % (entry.path[cut:], *facts))  # noqa: UP031 - see above
-                elif entry.name != _IGNORED:
-                    folders.append(entry.path)
-    lines.sort()
-    lines.insert(0, f"\0{_boot()}")
-    return "\n".join(lines).encode("utf-8", "surrogateescape")
-
-
-def _boot() -> str:
-    """Tells one start of the machine from another; what was written before may not have reached the disk whole."""
-    try:
-        return _BOOT.read_text().strip()
-    except OSError:
-        return "unknown"
-
-
-def _parsed(seal: bytes) -> dict[str, str]:
-    text = seal.decode("utf-8", "surrogateescape")
-    return dict(line.partition("\0")[::2] for line in text.split("\n"))
 
 
 def _write_durably(path: Path, data: bytes) -> None:
@@ -298,8 +316,3 @@ def _sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def _some(paths: tuple[str, ...]) -> str:
-    shown = ", ".join(paths[:_NAMED_MAX])
-    return shown if len(paths) <= _NAMED_MAX else f"{shown} and {len(paths) - _NAMED_MAX:,} more"

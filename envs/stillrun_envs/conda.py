@@ -2,41 +2,26 @@
 
 from __future__ import annotations
 
-import io
 import json
 import re
 import shutil
 import sys
-import tarfile
-import zipfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, Literal
-
-import zstandard
-from packaging.utils import canonicalize_name
+from typing import Any
 
 from stillrun_envs import _wheels, command
 from stillrun_envs.errors import BuildError, EnvError, FetchError, LockError, ResolveError
+from stillrun_envs.link_scripts import run_link_scripts
 from stillrun_envs.location import without_credentials_in
 from stillrun_envs.lock import PinnedPackage
 from stillrun_snapshot.digest import Digest
 from stillrun_snapshot.store import Store
 
-__all__ = ["Solution", "Solved", "install", "platform_of", "solve", "supplied_distributions"]
+__all__ = ["Solution", "Solved", "install", "solve"]
 
-_PLATFORMS = {
-    "linux-x86_64": "linux-64",
-    "linux-aarch64": "linux-aarch64",
-    "linux-ppc64le": "linux-ppc64le",
-}
 _OUT_OF_REACH = ("error sending request", "failed to fetch", "could not fetch", "connect", "dns", "timed out", "404")
-_DIST_INFO = re.compile(
-    r"(?:^|/)site-packages/([^/]+?)-([^/-]+)(?:\.dist-info/METADATA|(?:-py[\d.]+)?\.egg-info(?:/PKG-INFO)?)$"
-)
-_INFO_MAX = 64 << 20  # bytes of package metadata that are read
-_WINDOW_MAX = 128 << 20
 
 
 @dataclass(frozen=True)
@@ -70,14 +55,10 @@ class Solution:
             raise ResolveError("the channels offer no package 'python'; name a channel that does.")
         return found
 
-
-def platform_of(platform: str) -> str:
-    """conda's name of a platform that ``sysconfig`` names; macOS carries its release in the latter."""
-    if platform in _PLATFORMS:
-        return _PLATFORMS[platform]
-    if platform.startswith("macosx"):
-        return "osx-arm64" if platform.endswith("arm64") else "osx-64"
-    raise LockError(f"conda has no packages for {platform}; use @pypi there.")
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """What the packages ask of a machine: match specs of virtual packages, each once."""
+        return tuple(sorted({spec for one in self.packages for spec in one.depends if spec.startswith("__")}))
 
 
 def solve(
@@ -86,14 +67,30 @@ def solve(
     platform: str,
     store: Store,
     environ: Mapping[str, str],
+    *,
+    constraints: Sequence[str] = (),
+    preferred: Sequence[str] = (),
+    exclude_newer: str | None = None,
+    virtual_packages: Sequence[str] = (),
+    detect: bool = True,
 ) -> Solution:
-    """The packages that satisfy ``specs``. Raises ResolveError with the solver's reason, or FetchError."""
+    """The packages that satisfy ``specs``. Raises ResolveError with the solver's reason, or FetchError.
+
+    preferred: match specs of packages to stay at where nothing speaks against it. exclude_newer: RFC 3339 time, packages
+    made later do not count. virtual_packages: NAME=VERSION[=BUILD] that replace what is detected, or with detect=False
+    are all that the machine has; 'NAME=' takes one away.
+    """
     request = {
         "op": "solve",
         "specs": list(specs),
         "channels": list(channels),
         "alias": environ.get("CONDA_CHANNEL_ALIAS", ""),
         "platform": platform,
+        "constraints": list(constraints),
+        "preferred": list(preferred),
+        "exclude_newer": exclude_newer,
+        "virtual_packages": list(virtual_packages),
+        "detect": detect,
         "cache": str(store.cache_dir("cache/channels")),
     }
     answer = _worked(request, environ)
@@ -113,8 +110,14 @@ def install(
     store: Store,
     scratch: Path,
     environ: Mapping[str, str],
+    *,
+    link_scripts: Collection[str] = (),
+    progress: Callable[[str], None] = lambda _: None,
 ) -> None:
-    """Install kept archives into ``folder``, with ``final`` written where packages hold their own place."""
+    """Install kept archives into ``folder``, with ``final`` written where packages hold their own place.
+
+    link_scripts: names of the packages whose link scripts may run; of others that have one it is told.
+    """
     files = _wheels.as_files(packages, store, scratch / "archives")
     request = {
         "op": "install",
@@ -130,25 +133,7 @@ def install(
     shutil.rmtree(scratch / "pkgs", ignore_errors=True)  # the second link of every file goes before they are sealed
     for path in sorted((folder / "conda-meta").glob("*.json")):
         _without_origin(path)
-
-
-def supplied_distributions(store: Store, packages: Sequence[PinnedPackage]) -> dict[str, str]:
-    """The Python distributions inside of kept conda packages: normalised name to version.
-
-    conda's names are not the index's, so the archives themselves are asked.
-    """
-    found: dict[str, str] = {}
-    for package in packages:
-        try:
-            with _opened(store, package.digest) as stream:
-                names = list(_file_names(stream, package.file))
-        except (OSError, ValueError, KeyError, tarfile.TarError, zipfile.BadZipFile, zstandard.ZstdError) as err:
-            raise LockError(f"the conda package {package.file} cannot be read: {err}; fetch it again.") from err
-        for name in names:
-            match = _DIST_INFO.search(name)
-            if match:
-                found[canonicalize_name(match[1])] = match[2]
-    return found
+    run_link_scripts(folder, final, link_scripts, environ, progress)
 
 
 def _solved(item: Mapping[str, Any]) -> Solved:
@@ -218,37 +203,3 @@ def _without_origin(path: Path) -> None:
     note["url"] = note["channel"] = note.get("fn", "")
     path.unlink()  # a new file: this one may have a second link
     path.write_text(json.dumps(note, sort_keys=True, indent=1), "utf-8")
-
-
-def _opened(store: Store, digest: Digest) -> BinaryIO:
-    """A kept object as a file that can be read in any order."""
-    location = store.checked(digest)
-    whole = location.path is not None and location.path.stat().st_size == location.size
-    return open(location.path, "rb") if location.path is not None and whole else io.BytesIO(store.get(digest))
-
-
-def _file_names(stream: BinaryIO, file: str) -> Iterator[str]:
-    """The paths that an archive installs, from its own list."""
-    if file.endswith(".conda"):
-        with zipfile.ZipFile(stream) as archive:
-            inner = next(name for name in archive.namelist() if name.startswith("info-") and name.endswith(".tar.zst"))
-            unpacker = zstandard.ZstdDecompressor(max_window_size=_WINDOW_MAX)
-            with archive.open(inner) as packed, unpacker.stream_reader(packed) as plain:
-                yield from _listed(plain, "r|")
-    else:
-        yield from _listed(stream, "r|bz2")
-
-
-def _listed(stream: Any, mode: Literal["r|", "r|bz2"]) -> Iterator[str]:
-    with tarfile.open(fileobj=stream, mode=mode) as archive:
-        for member in archive:
-            if member.name == "info/files" and member.isfile() and member.size <= _INFO_MAX:
-                file = archive.extractfile(member)
-                assert file is not None, "info/files is a regular file"
-                yield from file.read().decode("utf-8", "replace").splitlines()
-                return
-            if member.name == "info/paths.json" and member.isfile() and member.size <= _INFO_MAX:
-                file = archive.extractfile(member)
-                assert file is not None, "info/paths.json is a regular file"
-                yield from (entry["_path"] for entry in json.loads(file.read())["paths"])
-                return

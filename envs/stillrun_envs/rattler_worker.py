@@ -8,7 +8,8 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -27,22 +28,63 @@ def main() -> None:
 
 
 async def _solve(request: Mapping[str, Any]) -> dict[str, Any]:
-    from rattler import Channel, ChannelConfig, Gateway, GenericVirtualPackage, VirtualPackage, solve
+    from rattler import Channel, ChannelConfig, Client, Gateway, solve
 
     alias = {"channel_alias": request["alias"]} if request["alias"] else {}
     config = ChannelConfig(root_dir="/", **alias)
-    detected: list[GenericVirtualPackage] = [one.into_generic() for one in VirtualPackage.detect()]
+    channels = [Channel(name, config) for name in request["channels"]]
+    gateway = Gateway(cache_dir=Path(request["cache"]), client=Client.default_client())
+    machine = _machine(request["virtual_packages"], detect=request["detect"])
+    platforms = [request["platform"], "noarch"]
+    newest = request["exclude_newer"]
     records = await solve(
-        [Channel(name, config) for name in request["channels"]],
+        channels,
         request["specs"],
-        gateway=Gateway(cache_dir=Path(request["cache"])),
-        platforms=[request["platform"], "noarch"],
-        virtual_packages=detected,
+        gateway=gateway,
+        platforms=platforms,
+        locked_packages=await _locked(request["preferred"], gateway, channels, platforms),
+        virtual_packages=machine,
+        exclude_newer=datetime.fromisoformat(newest) if newest else None,
+        constraints=request["constraints"],
     )
     return {
         "packages": [_described(record) for record in records],
-        "virtual_packages": [f"{one.name.normalized}={one.version}={one.build_string}" for one in detected],
+        "virtual_packages": [f"{one.name.normalized}={one.version}={one.build_string}" for one in machine],
     }
+
+
+def _machine(told: Sequence[str], *, detect: bool) -> list[Any]:
+    """The virtual packages of the machine that is solved for: those of this one, when it is it, and those told."""
+    from rattler import (
+        BuildString,
+        GenericVirtualPackage,
+        PackageName,
+        Version,
+        VirtualPackage,
+        VirtualPackageOverrides,
+    )
+
+    found: dict[str, Any] = {}
+    for one in VirtualPackage.detect(VirtualPackageOverrides.from_env()) if detect else ():  # CONDA_OVERRIDE_CUDA=…
+        generic: GenericVirtualPackage = one.into_generic()
+        found[generic.name.normalized] = generic
+    for text in told:
+        name, version, build = (*text.split("="), "0", "0")[:3]
+        if version in ("", "none"):  # NAME= : as if the machine did not have it
+            found.pop(name, None)
+        else:
+            found[name] = GenericVirtualPackage(PackageName(name), Version(version), BuildString(build))
+    return [found[name] for name in sorted(found)]
+
+
+async def _locked(
+    preferred: Sequence[str], gateway: Any, channels: Sequence[Any], platforms: Sequence[str]
+) -> list[Any]:
+    """The records of the packages that are kept as they are where nothing speaks against it."""
+    if not preferred:
+        return []
+    found = await gateway.query(sources=channels, platforms=platforms, specs=preferred, recursive=False)
+    return [record for group in found for record in group]
 
 
 def _described(record: Any) -> dict[str, Any]:

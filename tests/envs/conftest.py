@@ -144,6 +144,11 @@ def lonely(tmp_path: Path) -> Iterator[Store]:
 
 @pytest.fixture(scope="session")
 def channel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A conda channel."""
+    return made_channel(tmp_path_factory)
+
+
+def made_channel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A conda channel, made once for each state of what it is made of."""
     maker = ROOT / "fixtures" / "conda" / "make_channel.py"
     made_of = [maker, *(Path(module.__file__ or "") for module in (conda, interpreter, repack))]

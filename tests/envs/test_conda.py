@@ -12,6 +12,7 @@ import pytest
 
 from stillrun_envs import conda
 from stillrun_envs.errors import BuildError, EnvError, FetchError, ResolveError
+from stillrun_envs.hints import read_hints
 from stillrun_envs.lock import read_lock
 from stillrun_envs.prefix import Prefix, drop_prefix, prefix_for, verify_prefix
 from stillrun_envs.request import EnvRequest
@@ -43,7 +44,8 @@ def test_an_environment_is_solved_kept_and_built_offline(store: Store, environ: 
     lock = locked(store, environ, channel.as_uri(), ("needs-old-greet", "numpy"))
     pinned = read_lock(store, lock)
     assert [one.name for one in pinned.packages] == ["greet", "needs-old-greet", "numpy", "python"]
-    assert any(one.startswith("__glibc=") for one in pinned.virtual_packages)
+    assert any(one.startswith("__glibc=") for one in read_hints(store, lock).machine)
+    assert b"__archspec" not in store.get(lock)  # what the machine is must not name the lock
     assert pinned.python.digest is None
     prefix = prefix_for(lock, store, environ={**environ, "UV_OFFLINE": "1"})
     assert said(prefix, "import greet, numpy, sys; print(greet.hello(), sys.prefix)") == f"hello 1.0 {prefix.path}"
@@ -140,3 +142,35 @@ def test_an_archive_that_is_none_is_refused(lonely: Store, environ: dict[str, st
     broken = [type(one)("conda", one.name, one.version, one.file, bad, 14) for one in lock.packages[:1]]
     with pytest.raises(BuildError, match="cannot be installed"):
         conda.install(broken, scratch / "a", scratch / "b", "linux-64", lonely, scratch, environ)
+
+
+def test_a_machine_can_be_told_from_outside_and_by_the_request(
+    store: Store, environ: dict[str, str], channel: Path
+) -> None:
+    request = EnvRequest(conda=("needs-gpu",), channels=(channel.as_uri(),))
+    with pytest.raises(ResolveError, match="__cuda"):
+        lock_for(request, store, base_python=PYTHON, environ=environ)
+    told = EnvRequest(conda=("needs-gpu",), channels=(channel.as_uri(),), virtual_packages=("__cuda=99.1",))
+    lock = lock_for(told, store, base_python=PYTHON, environ=environ)
+    assert "__cuda >=99" in read_lock(store, lock).needs
+    assert lock_for(request, store, base_python=PYTHON, environ={**environ, "CONDA_OVERRIDE_CUDA": "99.1"}) == lock
+
+
+def test_packages_made_after_a_day_do_not_count(store: Store, environ: dict[str, str], channel: Path) -> None:
+    late = EnvRequest(conda=("greet",), channels=(channel.as_uri(),), exclude_newer="2100-01-01")
+    assert [
+        one.version for one in read_lock(store, lock_for(late, store, base_python=PYTHON, environ=environ)).packages
+    ]
+    early = EnvRequest(conda=("greet",), channels=(channel.as_uri(),), exclude_newer="2020-01-01")
+    with pytest.raises(ResolveError, match="greet"):
+        lock_for(early, store, base_python=PYTHON, environ=environ)
+
+
+def test_another_platform_is_solved_for_with_its_own_python(
+    store: Store, environ: dict[str, str], channel: Path
+) -> None:
+    request = EnvRequest(conda=("greet",), channels=(channel.as_uri(),), platform="linux-aarch64")
+    lock = read_lock(store, lock_for(request, store, base_python=PYTHON, environ=environ))
+    assert lock.complete
+    assert lock.python.platform == "linux-aarch64"
+    assert {one.subdir for one in lock.packages} == {"linux-aarch64", "noarch"}

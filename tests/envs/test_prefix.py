@@ -5,27 +5,33 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from tests.envs.pinned import wheel_lock, wheels_of
 
 from stillrun_envs.errors import EnvDamaged
 from stillrun_envs.lock import read_lock
 from stillrun_envs.prefix import Prefix, drop_prefix, prefix_for, verify_prefix
-from stillrun_envs.request import EnvRequest
-from stillrun_envs.resolver import lock_for
 from stillrun_snapshot.digest import Digest
 from stillrun_snapshot.errors import ObjectCorrupt, ObjectMissing
 from stillrun_snapshot.store import Store
 
-PYTHON = Path(sys.executable)
 BUILDER = Path(__file__).with_name("builder.py")
 
 
-def locked(store: Store, environ: dict[str, str], *requirements: str) -> Digest:
-    lock = lock_for(EnvRequest(pypi=requirements), store, base_python=PYTHON, environ=environ)
-    store.sync()
-    return lock
+Locked = Callable[..., Digest]
+
+
+@pytest.fixture
+def locked(wheelhouse: Path, environ: dict[str, str]) -> Locked:
+    """Keeps the lock of packages of the wheelhouse, and what they need: locked(store, name...)."""
+
+    def kept(store: Store, *names: str) -> Digest:
+        return wheel_lock(store, environ, wheels_of(wheelhouse, *names))
+
+    return kept
 
 
 def said(prefix: Prefix, code: str) -> str:
@@ -39,24 +45,24 @@ def module(prefix: Prefix, name: str) -> Path:
     return next(prefix.path.glob(f"lib/python*/site-packages/{name}/__init__.py"))
 
 
-def test_it_holds_what_the_lock_pins_and_nothing_else(store: Store, environ: dict[str, str]) -> None:
-    prefix = prefix_for(locked(store, environ, "beta", "bulky"), store, environ=environ)
+def test_it_holds_what_the_lock_pins_and_nothing_else(store: Store, environ: dict[str, str], locked: Locked) -> None:
+    prefix = prefix_for(locked(store, "beta", "bulky"), store, environ=environ)
     listed = "import importlib.metadata as m; print(sorted(d.name + d.version for d in m.distributions()))"
     assert said(prefix, listed) == "['alpha1.0', 'beta1.0', 'bulky1.0']"
     assert said(prefix, "import sys; print(sys.prefix)") == str(prefix.path)
     assert said(prefix, "import sys; print(sys.base_prefix)").startswith(str(store.root.resolve() / "pythons"))
 
 
-def test_its_commands_run_from_where_it_is(store: Store, environ: dict[str, str]) -> None:
-    prefix = prefix_for(locked(store, environ, "alpha==1.0"), store, environ=environ)
+def test_its_commands_run_from_where_it_is(store: Store, environ: dict[str, str], locked: Locked) -> None:
+    prefix = prefix_for(locked(store, "alpha"), store, environ=environ)
     ended = subprocess.run([prefix.path / "bin/alpha"], capture_output=True, text=True, check=True, cwd="/")
     assert ended.stdout == "alpha 1.0\n"
 
 
 def test_building_uses_neither_the_network_nor_the_users_cache(
-    store: Store, environ: dict[str, str], tmp_path: Path
+    store: Store, environ: dict[str, str], locked: Locked, tmp_path: Path
 ) -> None:
-    lock = locked(store, environ, "gamma")
+    lock = locked(store, "gamma")
     drop_prefix(lock, store)
     nowhere = {**environ, "UV_DEFAULT_INDEX": "http://127.0.0.1:9/simple", "UV_CACHE_DIR": str(tmp_path / "cache")}
     prefix = prefix_for(lock, store, environ=nowhere)
@@ -64,25 +70,25 @@ def test_building_uses_neither_the_network_nor_the_users_cache(
     assert not (tmp_path / "cache").exists()
 
 
-def test_the_second_use_builds_nothing(store: Store, environ: dict[str, str]) -> None:
-    lock = locked(store, environ, "beta")
+def test_the_second_use_builds_nothing(store: Store, environ: dict[str, str], locked: Locked) -> None:
+    lock = locked(store, "beta")
     first = prefix_for(lock, store, environ=environ)
     told: list[str] = []
     assert prefix_for(lock, store, environ=environ, progress=told.append) == first
     assert told == []
 
 
-def test_built_twice_in_one_place_it_is_the_same(store: Store, environ: dict[str, str]) -> None:
-    lock = locked(store, environ, "beta", "bulky")
+def test_built_twice_in_one_place_it_is_the_same(store: Store, environ: dict[str, str], locked: Locked) -> None:
+    lock = locked(store, "beta", "bulky")
     first = prefix_for(lock, store, environ=environ)
     drop_prefix(lock, store)
     assert not first.path.exists()
     assert prefix_for(lock, store, environ=environ) == first
 
 
-def test_no_two_environments_share_a_file(store: Store, environ: dict[str, str]) -> None:
-    one = prefix_for(locked(store, environ, "beta"), store, environ=environ)
-    two = prefix_for(locked(store, environ, "beta", "bulky"), store, environ=environ)
+def test_no_two_environments_share_a_file(store: Store, environ: dict[str, str], locked: Locked) -> None:
+    one = prefix_for(locked(store, "beta"), store, environ=environ)
+    two = prefix_for(locked(store, "beta", "bulky"), store, environ=environ)
     assert module(one, "alpha").read_bytes() == module(two, "alpha").read_bytes()
     assert module(one, "alpha").stat().st_nlink == module(two, "alpha").stat().st_nlink == 1
 
@@ -105,9 +111,11 @@ def added(prefix: Prefix) -> None:
 @pytest.mark.parametrize(
     ("damage", "word"), [(changed, "alpha/__init__.py changed"), (missing, "missing"), (added, "stray.pyc added")]
 )
-def test_damage_is_named_and_mended(store: Store, environ: dict[str, str], damage: object, word: str) -> None:
+def test_damage_is_named_and_mended(
+    store: Store, environ: dict[str, str], locked: Locked, damage: object, word: str
+) -> None:
     assert callable(damage)
-    lock = locked(store, environ, "beta")
+    lock = locked(store, "beta")
     prefix = prefix_for(lock, store, environ=environ)
     said(prefix, "import alpha, beta")  # leaves bytecode of the good files behind
     damage(prefix)
@@ -123,8 +131,8 @@ def test_damage_is_named_and_mended(store: Store, environ: dict[str, str], damag
     assert said(again, "import alpha, beta; print(alpha.__version__)") == "1.0"
 
 
-def test_bytecode_folders_do_not_count(store: Store, environ: dict[str, str]) -> None:
-    lock = locked(store, environ, "beta")
+def test_bytecode_folders_do_not_count(store: Store, environ: dict[str, str], locked: Locked) -> None:
+    lock = locked(store, "beta")
     prefix = prefix_for(lock, store, environ=environ)
     folder = module(prefix, "beta").parent / "__pycache__"
     folder.mkdir(exist_ok=True)
@@ -134,8 +142,10 @@ def test_bytecode_folders_do_not_count(store: Store, environ: dict[str, str]) ->
     assert told == []
 
 
-def test_a_file_that_was_only_touched_is_read_and_accepted(store: Store, environ: dict[str, str]) -> None:
-    lock = locked(store, environ, "beta")
+def test_a_file_that_was_only_touched_is_read_and_accepted(
+    store: Store, environ: dict[str, str], locked: Locked
+) -> None:
+    lock = locked(store, "beta")
     prefix = prefix_for(lock, store, environ=environ)
     os.utime(module(prefix, "beta"))
     told: list[str] = []
@@ -145,9 +155,9 @@ def test_a_file_that_was_only_touched_is_read_and_accepted(store: Store, environ
 
 
 def test_a_kept_package_that_was_changed_is_refused_before_anything_is_built(
-    lonely: Store, environ: dict[str, str]
+    lonely: Store, environ: dict[str, str], locked: Locked
 ) -> None:
-    lock = locked(lonely, environ, "bulky")
+    lock = locked(lonely, "bulky")
     digest = read_lock(lonely, lock).packages[0].digest
     path = lonely.locate(digest).path
     assert path is not None
@@ -161,16 +171,16 @@ def test_a_kept_package_that_was_changed_is_refused_before_anything_is_built(
     path.unlink()
     with pytest.raises(ObjectMissing):
         prefix_for(lock, lonely, environ=environ)
-    assert [entry.suffix for entry in (lonely.root / "envs").iterdir()] == [".lock"]
+    assert {entry.suffix for entry in (lonely.root / "envs").iterdir()} == {".lock", ".use"}
 
 
 @pytest.fixture
-def away(tmp_path: Path, environ: dict[str, str]) -> tuple[Path, Digest]:
+def away(tmp_path: Path, environ: dict[str, str], locked: Locked) -> tuple[Path, Digest]:
     """A store that no process has open, in a place with a space and letters of other languages, and a lock in it."""
     root = tmp_path / "mon été 実験" / "store"
     root.parent.mkdir()
     with Store.open(root) as store:
-        lock = locked(store, environ, "beta", "bulky")
+        lock = locked(store, "beta", "bulky")
     return root, lock
 
 

@@ -32,6 +32,12 @@ def run_options(function: Any) -> Any:
         ),
         click.option("--offline", is_flag=True, help="Use no network: environments must be known and kept already."),
         click.option(
+            "--environment",
+            type=click.Choice(["ambient", "pypi", "conda"]),
+            default="ambient",
+            help="What undecorated steps run in: the caller's environment, or a bare Python of their own.",
+        ),
+        click.option(
             "--python",
             metavar="PYTHON",
             help="The interpreter of undecorated steps; default: the active environment's.",
@@ -70,6 +76,7 @@ def start_run(
     max_workers: int | None,
     fresh_process: bool,
     offline: bool,
+    environment: str,
     python: str | None,
     quiet: bool,
     as_json: bool,
@@ -93,6 +100,7 @@ def start_run(
             max_workers=max_workers or default_workers(),
             fresh_process=fresh_process,
             offline=offline,
+            environment=environment,
         )
         narrator = Narrator(as_json=as_json, quiet=quiet)
         with StopSignals() as stop:

@@ -63,7 +63,7 @@ def _walk(run: KeptRun, tasks: list[Record], packages: bool) -> Iterator[tuple[s
         yield environment, "the record of an environment"
     if packages:
         for lock in sorted({lock for step in steps if (lock := run.lock_of(step))}):
-            yield from _lock(run.store, lock)
+            yield from _lock(run.store, lock, visited)
 
 
 def _code(store: Store, record: Record) -> Iterator[tuple[str, str]]:
@@ -110,13 +110,20 @@ def _artifact(store: Store, digest: str, purpose: str, visited: set[str]) -> Ite
         yield part["digest"], purpose
 
 
-def _lock(store: Store, digest: Digest) -> Iterator[tuple[str, str]]:
+def _lock(store: Store, digest: Digest, visited: set[str]) -> Iterator[tuple[str, str]]:
+    if digest in visited:
+        return
+    visited.add(digest)
     lock = read_lock(store, digest)
     yield digest, "the lock of an environment"
     if lock.python.digest is not None:
         yield lock.python.digest, f"the interpreter Python {lock.python.version}"
     for package in lock.packages:
         yield package.digest, f"package {package.name} {package.version}"
+        if package.source is not None:
+            yield package.source.digest, f"the source of package {package.name} {package.version}"
+    for build in lock.build_locks():  # what built a wheel is evidence, and builds it again
+        yield from _lock(store, build, visited)
 
 
 def check_objects(

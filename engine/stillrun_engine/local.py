@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from stillrun_engine.errors import HostLost, error_of
+from stillrun_engine.errors import FlowRefused, HostLost, error_of
 from stillrun_engine.executor import Event, Finished, TaskWork, events_of
 from stillrun_engine.host_process import PROTOCOL, Frame, HostProcess, Launch
 
@@ -28,6 +28,7 @@ class LocalExecutor:
         self._idle: dict[str, HostProcess] = {}
         self._hosts: dict[str, HostProcess] = {}
         self._running: dict[str, TaskWork] = {}
+        self._stillborn: list[Finished] = []
         self._selector = selectors.DefaultSelector()
         if wake is not None:
             self._selector.register(wake, selectors.EVENT_READ, None)
@@ -69,13 +70,20 @@ class LocalExecutor:
 
     def submit(self, work: TaskWork) -> None:
         self._running[work.name] = work
-        host = self.host(work.environment)
+        try:
+            host = self.host(work.environment)
+        except (FlowRefused, HostLost) as err:  # the environment cannot import the flow: the task fails, and so the run
+            self._stillborn.append(_failed(work, err))
+            return
         host.send({"op": "task", "key": work.name, "spec": work.spec, "fresh": self._fresh}, work.body)
         self._listen(work.environment)
 
     def events(self, timeout: float | None) -> list[Event]:
-        happened: list[Event] = []
-        for key, mask in self._selector.select(timeout):
+        happened: list[Event] = [*self._stillborn]
+        for event in self._stillborn:
+            del self._running[event.work.name]
+        self._stillborn.clear()
+        for key, mask in self._selector.select(0 if happened else timeout):
             environment = key.data
             if environment is None:
                 continue
@@ -134,11 +142,13 @@ class LocalExecutor:
         orphans = [work for work in self._running.values() if work.environment == environment]
         for work in orphans:
             del self._running[work.name]
-        error = {"kind": "host", "type": "HostLost", "message": str(lost), "traceback": None}
-        return [
-            Finished(work, {"ok": False, "artifacts": {}, "error": error}, b"", {"code": None, "signal": None})
-            for work in orphans
-        ]
+        return [_failed(work, lost) for work in orphans]
+
+
+def _failed(work: TaskWork, reason: Exception) -> Finished:
+    """The end of a task whose host is at fault."""
+    error = {"kind": "host", "type": type(reason).__name__, "message": str(reason), "traceback": None}
+    return Finished(work, {"ok": False, "artifacts": {}, "error": error}, b"", {"code": None, "signal": None})
 
 
 def load_request(tree: Path, flow_file: str, source: Path, class_name: str | None, cwd: Path) -> dict[str, Any]:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stillrun_engine.caller import Caller
-from stillrun_engine.host_process import Launch, settled
+from stillrun_engine.host_process import HostProcess, Launch, settled
 from stillrun_engine.warm import launch_ambient
 from stillrun_envs.ambient import ambient_environment
 from stillrun_snapshot.digest import Digest
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from stillrun_envs.prefix import Prefix
     from stillrun_envs.request import EnvRequest
 
-__all__ = ["Places", "ambient_of", "built", "find_places", "launch_prefix"]
+__all__ = ["Places", "ambient_of", "find_places", "launch_prefix", "requests_of", "started", "variables_in"]
 
 _ENVIRONMENT_DECORATORS = frozenset({"conda", "conda_base", "pypi", "pypi_base"})
 _LEAKS = (
@@ -58,44 +59,88 @@ def find_places(
     face: Path,
     ambient: Digest,
     *,
+    folder: Path,
     offline: bool,
+    default: str = "ambient",
+    offer: Callable[[str, Launch, HostProcess | None], None],
     note: Callable[[str], None],
 ) -> Places:
-    """Resolve, keep and build every environment that ``description`` asks for."""
+    """Resolve, keep and build every environment that ``description`` asks for.
+
+    folder: where the files that decorators name are looked for. default: what undecorated steps get: 'ambient',
+    'pypi' or 'conda' (nothing but a Python, from that side). offer: takes each environment's launch, and the host that
+    warms up in it already.
+    """
     steps = {step["name"]: ambient for step in description["steps"]}
     launches = {str(ambient): launch_ambient(caller, face)}
-    for request, names in _requests(description).items():
+    offer(ambient, launches[ambient], None)
+    asked = requests_of(store, description, caller, folder, default)
+    for request, names in asked.items():
         from stillrun_envs.resolver import lock_for  # most flows ask for nothing, and it brings a network client
 
         lock = lock_for(
             request, store, base_python=caller.python, offline=offline, progress=note, environ=caller.variables
         )
+        if request.platform is not None:
+            continue  # kept for another machine
         steps.update(dict.fromkeys(names, lock))
         if lock not in launches:
-            launches[lock] = launch_prefix(built(store, lock, caller, note), caller, face)
+            launches[lock], host = started(store, lock, caller, face, note)
+            offer(lock, launches[lock], host)
     return Places(ambient, steps, launches)
 
 
-def _requests(description: Mapping[str, Any]) -> dict[EnvRequest, list[str]]:
+def requests_of(
+    store: Store, description: Mapping[str, Any], caller: Caller, folder: Path, default: str = "ambient"
+) -> dict[EnvRequest, list[str]]:
     """Every environment that is asked for, once, with the steps that ask for it."""
     found: dict[EnvRequest, list[str]] = {}
     for step in description["steps"]:
         wanted = [d for d in (*description["decorators"], *step["decorators"]) if d["name"] in _ENVIRONMENT_DECORATORS]
-        if not wanted:
+        if not wanted and default == "ambient":
             continue
-        from stillrun_envs.request import EnvRequest
+        from stillrun_envs.asking import platforms_of, request_from
+        from stillrun_envs.resolver import target_for
 
-        request = EnvRequest.from_decorators(wanted)
-        if request is not None:
-            found.setdefault(request, []).append(step["name"])
+        for platform in (None, *platforms_of(wanted)):
+            target = partial(
+                target_for, base_python=caller.python, store=store, environ=caller.variables, platform=platform
+            )
+            request = request_from(wanted, folder, target, platform=platform) or _bare(default)
+            if request is not None:
+                found.setdefault(request, []).append(step["name"])
     return found
 
 
-def built(store: Store, lock: Digest, caller: Caller, note: Callable[[str], None]) -> Prefix:
-    """The environment of ``lock``, checked, and built from kept packages when it is not there."""
-    from stillrun_envs.prefix import prefix_for
+def _bare(default: str) -> EnvRequest | None:
+    """The request of a step that asks for nothing."""
+    from stillrun_envs.request import EnvRequest
 
-    return prefix_for(lock, store, progress=note, environ=caller.variables)
+    return {"pypi": EnvRequest(pypi=(), channels=()), "conda": EnvRequest(conda=())}.get(default)
+
+
+def started(
+    store: Store, lock: Digest, caller: Caller, face: Path, note: Callable[[str], None]
+) -> tuple[Launch, HostProcess | None]:
+    """How hosts of a lock's environment are started, and one that is warming up; whoever takes it closes it.
+
+    The environment is built from kept packages when it is not there. When it is, its files are looked at while the host
+    starts in it; one that was changed is built again, and the host that was started in it is thrown away.
+    """
+    from stillrun_envs.prefix import expected_prefix
+
+    expected = expected_prefix(lock, store, progress=note, environ=caller.variables)
+    launch = launch_prefix(expected.prefix, caller, face)
+    host = HostProcess(launch)
+    try:
+        sound = expected.checked()
+    except BaseException:
+        host.close()
+        raise
+    if sound:
+        return launch, host
+    host.close()
+    return launch_prefix(expected.prefix, caller, face), None
 
 
 def ambient_of(store: Store, caller: Caller) -> Digest:
@@ -104,9 +149,13 @@ def ambient_of(store: Store, caller: Caller) -> Digest:
 
 
 def launch_prefix(prefix: Prefix, caller: Caller, face: Path) -> Launch:
-    """How the host of a built environment is started: nothing of the caller's Python leaks in."""
-    variables = {name: value for name, value in settled(caller.variables).items() if name not in _LEAKS}
-    variables.pop("PYTHONDONTWRITEBYTECODE", None)  # its bytecode goes to a folder of ours
-    path = variables.get("PATH", "/usr/bin:/bin")
-    variables.update(prefix.variables, PATH=f"{prefix.python.parent}:{path}")
-    return Launch(prefix.python, face, variables, caller.cwd, user_site=False)
+    """How the host of a built environment is started."""
+    return Launch(prefix.python, face, variables_in(prefix, settled(caller.variables)), caller.cwd, user_site=False)
+
+
+def variables_in(prefix: Prefix, variables: Mapping[str, str]) -> dict[str, str]:
+    """The variables of a process in a built environment: nothing of the caller's Python leaks in."""
+    found = {name: value for name, value in variables.items() if name not in _LEAKS}
+    found.pop("PYTHONDONTWRITEBYTECODE", None)  # its bytecode goes to a folder of ours
+    path = found.get("PATH", "/usr/bin:/bin")
+    return {**found, **prefix.variables, "PATH": f"{prefix.python.parent}:{path}"}

@@ -35,6 +35,7 @@ class RunRequest:
     max_workers: int = 2
     fresh_process: bool = False
     offline: bool = False
+    environment: str = "ambient"  # of steps that ask for none: 'ambient', 'pypi' or 'conda'
     limits: InputLimits = field(default_factory=InputLimits)
 
 
@@ -98,11 +99,12 @@ def prepare(store: Store, request: RunRequest, described: Described, reporter: R
         request.caller,
         described.warm.folder,
         described.ambient,
+        folder=request.flow_file.parent,
         offline=request.offline,
+        default=request.environment,
+        offer=described.executor.offer,
         note=reporter.note,
     )
-    for environment, launch in places.launches.items():
-        described.executor.offer(environment, launch)
     return Prepared(described, places, parameters, shown)
 
 

@@ -24,7 +24,7 @@ from stillrun_engine.inputs import InputKeeper
 from stillrun_engine.judge import TaskVerdict, judge_task, worst
 from stillrun_engine.local import LocalExecutor, load_request
 from stillrun_engine.machine import RECORDED_VARIABLES, machine_facts
-from stillrun_engine.places import ambient_of, built, launch_prefix
+from stillrun_engine.places import ambient_of, started
 from stillrun_engine.plan import Split
 from stillrun_engine.reporter import Reporter
 from stillrun_engine.stopping import StopSignals
@@ -65,7 +65,6 @@ class ReplayOutcome:
 class _Place:
     """Where the tasks of one recorded environment are replayed. how: 'rebuilt' or 'as it stands'."""
 
-    launch: Launch
     how: str
     lock: str | None
 
@@ -91,14 +90,12 @@ def replay_run(
     workspace = make_workspace(store, record)
     try:
         caller = _recorded_caller(run, request, workspace)
-        places = _places(run, tasks, caller, told)
         load = load_request(
             checkout(store, tree), code["flow_file"], Path(record["source"]), record["class"], workspace.cwd
         )
         executor = LocalExecutor(request.max_workers, load, fresh=request.fresh_process, wake=stop.wake)
         try:
-            for environment, place in places.items():
-                executor.offer(environment, place.launch, HostProcess(place.launch))
+            places = _places(run, tasks, caller, executor, told)
             # hosts warm up meanwhile; they know no flow and run nothing before the first task
             _refuse_damage(run, tasks)
             lay_out(store, workspace, tree, [file for task in tasks for file in task["files"]])
@@ -137,22 +134,29 @@ def _recorded_caller(run: KeptRun, request: ReplayRequest, workspace: Workspace)
     return replace(request.caller, cwd=workspace.folder, variables=variables)
 
 
-def _places(run: KeptRun, tasks: list[Record], caller: Caller, told: Reporter) -> dict[str, _Place]:
+def _places(
+    run: KeptRun, tasks: list[Record], caller: Caller, executor: LocalExecutor, told: Reporter
+) -> dict[str, _Place]:
+    """Every environment of ``tasks``, with a host that warms up in it."""
     face = checkout(run.store, Digest(run.record["face"]))
     places: dict[str, _Place] = {}
     for task in tasks:
         environment = task["environment"]
         if environment not in places:
-            places[environment] = _place(run, task["step"], environment, caller, face, told)
+            places[environment], launch, host = _place(run, task["step"], environment, caller, face, told)
+            executor.offer(environment, launch, host)
     return places
 
 
-def _place(run: KeptRun, step: str, environment: str, caller: Caller, face: Path, told: Reporter) -> _Place:
+def _place(
+    run: KeptRun, step: str, environment: str, caller: Caller, face: Path, told: Reporter
+) -> tuple[_Place, Launch, HostProcess | None]:
     """Rebuilt from what was kept; what was not kept whole serves as it stands while the caller's is still the same."""
     lock = run.lock_of(step)
     missing = [item.name for item in read_lock(run.store, lock).not_kept] if lock is not None else []
     if (lock is None or missing) and ambient_of(run.store, caller) == environment:
-        return _Place(launch_ambient(caller, face), "as it stands", None)
+        launch = launch_ambient(caller, face)
+        return _Place("as it stands", None), launch, HostProcess(launch)
     if lock is None:
         raise ReplayRefused(
             f"the environment of {run.pathspec}/{step} was not kept (the run was cut off before that) and the caller's "
@@ -160,7 +164,7 @@ def _place(run: KeptRun, step: str, environment: str, caller: Caller, face: Path
         )
     if missing:
         told.note(f"the environment of {step} was not kept whole: {', '.join(missing)} will be missing.")
-    return _Place(launch_prefix(built(run.store, lock, caller, told.note), caller, face), "rebuilt", lock)
+    return _Place("rebuilt", lock), *started(run.store, lock, caller, face, told.note)
 
 
 class _Replay:

@@ -21,6 +21,7 @@ from stillrun_engine.stopping import StopSignals
 from stillrun_engine.warm import WarmHost
 from stillrun_engine.work import work_through
 from stillrun_envs.ambient import keep_ambient
+from stillrun_envs.lock import read_lock
 from stillrun_snapshot.clock import Clock, utc_now
 from stillrun_snapshot.digest import Digest
 from stillrun_snapshot.store import Store
@@ -182,11 +183,12 @@ class _RunTasks:
         environments: dict[str, dict[str, str | None]] = {
             str(lock): {"kind": "lock", "lock": lock} for lock in sorted(places.locks)
         }
+        missing = [reason for lock in sorted(places.locks) for reason in self._not_kept(lock)]
         if places.ambient not in places.steps.values():
-            return environments, []
+            return environments, missing
         if stopped:
             environments[places.ambient] = {"kind": "ambient", "lock": None}
-            return environments, ["the caller's environment: the run was stopped before it was kept"]
+            return environments, [*missing, "the caller's environment: the run was stopped before it was kept"]
         lock = keep_ambient(
             self._store,
             places.ambient,
@@ -197,8 +199,11 @@ class _RunTasks:
             progress=self._reporter.note,
         )
         environments[places.ambient] = {"kind": "ambient", "lock": lock}
-        missing = self._store.get_record(lock, "lock").get("not_kept", ())
-        return environments, [f"{item['name']}: {item['reason']}" for item in missing]
+        return environments, [*missing, *self._not_kept(lock)]
+
+    def _not_kept(self, lock: Digest) -> list[str]:
+        """What of an environment is not in the store, and why."""
+        return [f"{item.name}: {item.reason}" for item in read_lock(self._store, lock).not_kept]
 
 
 def _head(store: Store, request: RunRequest, prepared: Prepared, clock: Clock) -> dict[str, Any]:

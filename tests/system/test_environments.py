@@ -262,3 +262,31 @@ class Quietly(FlowSpec):
     ran = stillrun("run", "quietly.py", "--child", "true", "--json").json
     assert not ran["captured"]
     assert "Python programs" in ran["not_kept"][0]
+
+
+@pytest.mark.parametrize("kind", ["pypi", "ambient"])
+def test_undecorated_steps_get_what_the_option_says(indexed: Commands, kind: str) -> None:
+    indexed.write(
+        "bare.py",
+        """
+import sys
+from stillrun import FlowSpec, step
+
+class Bare(FlowSpec):
+    @step
+    def start(self):
+        try:
+            import click
+            self.found = "the caller's packages"
+        except ImportError:
+            self.found = "nothing"
+        self.next(self.end)
+
+    @step
+    def end(self):
+        pass
+""",
+    )
+    run = indexed.run("bare.py", "--environment", kind)
+    assert shown(indexed, f"{run}/start/found") == ("'nothing'" if kind == "pypi" else '"the caller\'s packages"')
+    assert indexed("show", run, "--json").json["captured"] is True

@@ -1,45 +1,50 @@
-"""`stillrun env ...`: the environments that runs had."""
+"""`stillrun env ...`: make, look at, use and clean up environments. Each command is imported when it is called."""
 
 from __future__ import annotations
 
-import click
+import importlib
 
-from stillrun_cli.console import clean, common_options, print_json, print_table, short, size
-from stillrun_cli.settings import open_store
-from stillrun_engine.archive import open_run
-from stillrun_engine.errors import NotFound
-from stillrun_engine.pathspec import parse_pathspec
-from stillrun_envs.lock import read_lock
+import click
 
 __all__ = ["env_group"]
 
+_COMMANDS = {
+    "lock": ("stillrun_cli.env_make", "Lock what a flow or a file asks for, and keep it."),
+    "update": ("stillrun_cli.env_make", "Lock again with newer versions, of all or of some packages."),
+    "import": ("stillrun_cli.env_make", "Keep exactly what a lock file of another tool says."),
+    "export": ("stillrun_cli.env_make", "Write a lock as a file of another tool."),
+    "list": ("stillrun_cli.env_look", "List locks, names and built environments."),
+    "show": ("stillrun_cli.env_look", "Show the Python and the packages of an environment."),
+    "diff": ("stillrun_cli.env_look", "Show what differs between two environments, and why it is there."),
+    "why": ("stillrun_cli.env_look", "Show what a package is there for."),
+    "build": ("stillrun_cli.env_use", "Build an environment from what is kept, without network."),
+    "run": ("stillrun_cli.env_use", "Run a command in an environment."),
+    "shell": ("stillrun_cli.env_use", "Open a shell in an environment."),
+    "verify": ("stillrun_cli.env_use", "Hash what is kept and what is built of an environment."),
+    "pin": ("stillrun_cli.env_use", "Give a lock a name; it is never cleaned up."),
+    "unpin": ("stillrun_cli.env_use", "Forget a name."),
+    "gc": ("stillrun_cli.env_use", "Remove built environments that nobody used for long."),
+}
 
-@click.group(short_help="Look at kept environments.")
+
+class _LazyGroup(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:  # noqa: ARG002 - click's signature
+        if name not in _COMMANDS:
+            return None
+        command: click.Command = getattr(importlib.import_module(_COMMANDS[name][0]), f"{name}_command")
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, _COMMANDS[name][1]) for name in self.list_commands(ctx)])
+
+
+@click.group(cls=_LazyGroup, short_help="Make, look at and use environments.")
 def env_group() -> None:
-    """Look at the environments that runs had."""
+    """Make, look at and use environments.
 
-
-@env_group.command("show")
-@click.argument("pathspec", metavar="FLOW/RUN/STEP")
-@common_options
-@click.pass_context
-def show(ctx: click.Context, pathspec: str, as_json: bool) -> None:
-    """Show the locked environment of a step: its Python and every package with version and digest."""
-    store = open_store(ctx)
-    run = open_run(store, parse_pathspec(pathspec, least=3, most=3))
-    lock = run.lock_of(str(run.spec.step))
-    if lock is None:
-        raise NotFound(f"the environment of {run.spec} was recorded but not kept: the run ended before that.")
-    found = read_lock(store, lock)
-    if as_json:
-        facts = {name: value for name, value in found.to_record().items() if name != "schema"}
-        print_json({"run": run.pathspec, "step": run.spec.step, "lock": lock, **facts})
-        return
-    python = found.python
-    origin = f"kept as {short(python.digest)}" if python.digest else "a conda package"
-    click.echo(f"lock {lock}\nPython {python.version} for {python.platform}, {origin}, {len(found.packages)} packages")
-    rows = [(p.name, p.version, p.manager, size(p.size), short(p.digest), p.file) for p in found.packages]
-    if rows:
-        print_table(("PACKAGE", "VERSION", "FROM", "SIZE", "DIGEST", "FILE"), rows)
-    for item in found.not_kept:
-        click.echo(clean(f"not kept: {item.name}: {item.reason}"))
+    ENV is a name, a digest or the beginning of one, FLOW/RUN/STEP, or a file such as environment.yml or pylock.toml.
+    """

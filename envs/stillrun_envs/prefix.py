@@ -199,7 +199,7 @@ def _require_buildable(lock: Lock, digest: Digest) -> None:
     if not runs_here(lock.python.platform):
         here = spoken(sysconfig.get_platform())
         raise BuildError(
-            f"lock {digest.hex[:12]} is for {spoken(lock.python.platform)}, and this machine is {here}; build it on one of those, "
+            f"lock {digest.hex[:12]} is for {spoken(lock.python.platform)}, and this machine is {here}; build it on such a one, "
             "or lock the same request here."
         )
     if lock.python.digest is None and not any(one.name == "python" for one in lock.of("conda")):

@@ -1,0 +1,139 @@
+"""pixi.toml, and [tool.pixi] of pyproject.toml: what a pixi project asks of conda and of the package index."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from stillrun_envs.formats.document import Document, Table
+from stillrun_envs.formats.entries import absolute, git_reference
+from stillrun_envs.formats.environment_yml import plain_python
+from stillrun_envs.formats.listing import Asked
+from stillrun_envs.platforms import PLATFORMS, Target
+
+__all__ = ["read_request"]
+
+_SYSTEM = {"libc": "__glibc", "cuda": "__cuda", "linux": "__linux", "macos": "__osx", "archspec": "__archspec"}
+
+
+def read_request(document: Document, target: Target, extras: Sequence[str] = (), groups: Sequence[str] = ()) -> Asked:
+    """What the default environment asks for on ``target``, with the features or environments that are named."""
+    root = document.toml()
+    if document.name == "pyproject.toml":
+        root = root.table("tool").table("pixi")
+    workspace = root.table("workspace") if "workspace" in root else root.table("project")
+    features = list(_features(document, root, (*extras, *groups)))
+    conda: dict[str, str] = {}
+    pypi: dict[str, str] = {}
+    system: dict[str, str] = {}
+    channels = list(_channels(workspace))
+    for feature in features:
+        channels = [*_channels(feature), *channels]
+        for place in _tables(feature, target):
+            conda.update(_specs(place.table("dependencies")))
+            pypi.update(_requirements(document, place.table("pypi-dependencies")))
+            system.update(_machine(place.table("system-requirements")))
+    python = plain_python(conda.get("python", ""))
+    if python is not None:
+        del conda["python"]
+    options = root.table("pypi-options")
+    return Asked(
+        python=python,
+        pypi=tuple(pypi.values()) or None,
+        conda=tuple(conda.values()),
+        channels=tuple(dict.fromkeys(channels)),
+        index_url=options.maybe("index-url") or None,
+        extra_indices=options.texts("extra-index-urls"),
+        platforms=tuple(one for one in workspace.texts("platforms") if one in PLATFORMS),
+        settings={"virtual_packages": " ".join(f"{name}={version}" for name, version in sorted(system.items()))}
+        if system
+        else {},
+    )
+
+
+def _features(document: Document, root: Table, names: Sequence[str]) -> Iterator[Table]:
+    """The default feature and those named, or those of the environments named."""
+    environments, features = root.table("environments"), root.table("feature")
+    wanted: list[str] = []
+    with_default = True
+    for name in names:
+        if name in environments:
+            value = environments.values[name]
+            if isinstance(value, list):
+                wanted += environments.texts(name)
+            else:
+                wanted += environments.table(name).texts("features")
+                with_default = with_default and not environments.table(name).flag("no-default-feature")
+        elif name in features:
+            wanted.append(name)
+        else:
+            known = ", ".join(sorted({*environments.values, *features.values})) or "none"
+            raise document.refused(f"has no environment or feature {name!r}", f"It has {known}.")
+    if with_default:
+        yield root
+    for name in dict.fromkeys(wanted):
+        if name not in features:
+            raise document.refused(f"has no feature {name!r}")
+        yield features.table(name)
+
+
+def _channels(table: Table) -> Iterator[str]:
+    for item in table.items("channels"):
+        channel: Any = item.get("channel") if isinstance(item, dict) else item
+        if not isinstance(channel, str):
+            raise table.wrong("channels", "a list of channels")
+        yield channel
+
+
+def _tables(feature: Table, target: Target) -> Iterator[Table]:
+    """The feature's own words, then those for the target's kind of machine, the most special last."""
+    yield feature
+    special = feature.table("target")
+    system = PLATFORMS[target.platform][2] if target.platform in PLATFORMS else ""
+    for name in ("unix", "linux" if system == "linux" else "osx", target.platform):
+        if name in special:
+            yield special.table(name)
+
+
+def _specs(table: Table) -> Iterator[tuple[str, str]]:
+    for name, value in table.values.items():
+        if isinstance(value, str):
+            version, channel, build = value, "", ""
+        elif isinstance(value, dict):
+            one = table.table(name)
+            if any(key in one for key in ("git", "path", "url")):
+                raise one.refused("is built from source by pixi, which is not done here", "Take it from a channel.")
+            version, channel, build = one.maybe("version") or "*", one.maybe("channel"), one.maybe("build")
+        else:
+            raise table.wrong(name, "a version or a table")
+        whole = f"{channel}::{name}" if channel else name
+        bare = "" if version in ("*", "") and not build else f" {version}"
+        exact = bare if not bare or any(sign in version for sign in "<>=!~*|,") else f" {version}.*"
+        yield name, f"{whole}{exact}{' ' + build if build else ''}"
+
+
+def _requirements(document: Document, table: Table) -> Iterator[tuple[str, str]]:
+    for name, value in table.values.items():
+        if isinstance(value, str):
+            yield name, name if value == "*" else f"{name}{value}" if value[0] in "<>=!~" else f"{name}=={value}.*"
+            continue
+        if not isinstance(value, dict):
+            raise table.wrong(name, "a version or a table")
+        one = table.table(name)
+        extras = f"[{','.join(one.texts('extras'))}]" if one.texts("extras") else ""
+        if "git" in one:
+            revision = next((one.maybe(key) for key in ("rev", "tag", "branch") if key in one), "HEAD")
+            yield name, f"{name}{extras} @ {git_reference(one.text('git'), revision, one.maybe('subdirectory'))}"
+        elif "path" in one or "url" in one:
+            yield name, f"{name}{extras} @ {absolute(document, one.maybe('path') or one.text('url'))}"
+        else:
+            version = one.maybe("version")
+            yield name, f"{name}{extras}{'' if version in ('', '*') else version}"
+
+
+def _machine(table: Table) -> Iterator[tuple[str, str]]:
+    for name, value in table.values.items():
+        version = value.get("version") if isinstance(value, dict) else value
+        if name not in _SYSTEM or not isinstance(version, str):
+            raise table.wrong(name, f"a version of {', '.join(_SYSTEM)}")
+        yield _SYSTEM[name], version

@@ -228,7 +228,9 @@ def test_bytecode_without_a_source_goes(aged: Place) -> None:
     aged.collect()
     assert not (folder / "no").exists()
     assert list(mine.rglob("*.pyc"))
-    drop_prefix(aged.locks["alpha"], Store.open(aged.root))
+    with aged.store() as store:
+        drop_prefix(aged.locks["alpha"], store)
+    assert not mine.exists()
 
 
 def test_environments_that_no_stillrun_would_use_again_go(aged: Place, monkeypatch: pytest.MonkeyPatch) -> None:

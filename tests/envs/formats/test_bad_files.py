@@ -21,7 +21,8 @@ VALID = {
         f"  url: https://h/six-1.17.0-py2.py3-none-any.whl\n  hash: {{sha256: {D}}}\n  category: main\n  optional: false\n"
     ),
     "pylock.toml": (
-        "lock-version = '1.0'\ncreated-by = 'x'\n[[packages]]\nname = 'six'\nversion = '1.17.0'\nmarker = \"python_version > '3'\"\n"
+        "lock-version = '1.0'\ncreated-by = 'x'\n[[packages]]\nname = 'six'\n"
+        "version = '1.17.0'\nmarker = \"python_version > '3'\"\n"
         f"wheels = [{{ name = 'six-1.17.0-py2.py3-none-any.whl', url = 'https://h/six.whl', hashes = {{ sha256 = '{D}' }} }}]\n"
     ),
     "uv.lock": (
@@ -43,7 +44,8 @@ VALID = {
         "[tool.uv.sources]\nsix = { git = 'https://h/six', tag = 'v1' }\n"
     ),
     "pixi.toml": (
-        "[workspace]\nname = 'p'\nchannels = ['c']\nplatforms = ['linux-64']\n[dependencies]\npython = '3.11.*'\nnumpy = '>=1.26'\n"
+        "[workspace]\nname = 'p'\nchannels = ['c']\nplatforms = ['linux-64']\n"
+        "[dependencies]\npython = '3.11.*'\nnumpy = '>=1.26'\n"
         "[pypi-dependencies]\nsix = '*'\n[system-requirements]\ncuda = '12'\n[feature.t.dependencies]\npytest = '*'\n"
         "[environments]\ntest = ['t']\n"
     ),

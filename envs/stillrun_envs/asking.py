@@ -72,6 +72,7 @@ def asked_of_file(path: Path, target: Target, *, extras: Sequence[str] = (), gro
         channels=asked.channels or (DEFAULT_CHANNELS if asked.conda is not None else ()),
         index_url=asked.index_url,
         extra_indices=asked.extra_indices,
+        find_links=asked.find_links,
         constraints=asked.constraints,
         overrides=asked.overrides,
         **_file_settings(asked),
@@ -183,7 +184,7 @@ class _Asked:
         if self.kind == "conda" and other is not None:
             self.lists["pip"] = other  # the pip section of an environment.yml
         self.file_python = asked.python or self.file_python
-        for attribute in ("channels", "extra_indices", "constraints", "overrides"):
+        for attribute in ("channels", "extra_indices", "find_links", "constraints", "overrides"):
             if getattr(asked, attribute):
                 self.lists[attribute] = getattr(asked, attribute)
         if asked.index_url:
@@ -226,6 +227,7 @@ def _request(
         channels=() if conda is None else conda.texts("channels") or tuple(channels),
         index_url=_first(either, "index_url"),
         extra_indices=_every(either, "extra_indices"),
+        find_links=_every(either, "find_links"),
         constraints=_every(either, "constraints"),
         overrides=_every(either, "overrides"),
         prereleases=_first(either, "prereleases") or "if-necessary-or-explicit",  # type: ignore[arg-type] # checked there

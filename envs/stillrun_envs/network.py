@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import configparser
 import netrc
+import os
+import shutil
 import ssl
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -11,6 +14,8 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import urllib3
+
+from stillrun_envs import command
 
 __all__ = ["Network", "index_environment"]
 
@@ -22,17 +27,27 @@ _PIP_TO_UV = (
     ("PIP_EXTRA_INDEX_URL", "UV_EXTRA_INDEX_URL", ("UV_INDEX", "UV_EXTRA_INDEX_URL")),
     ("PIP_CERT", "SSL_CERT_FILE", ("SSL_CERT_FILE",)),
 )
+_PIP_VARIABLES = ("PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "PIP_FIND_LINKS", "PIP_NO_INDEX")
+_PIP_SETTINGS = {
+    "index-url": "PIP_INDEX_URL",
+    "extra-index-url": "PIP_EXTRA_INDEX_URL",
+    "find-links": "PIP_FIND_LINKS",
+    "cert": "PIP_CERT",
+}
 _INDEX_VARIABLES = ("UV_DEFAULT_INDEX", "UV_INDEX_URL", "UV_INDEX", "UV_EXTRA_INDEX_URL")
 
 
 def index_environment(
-    environ: Mapping[str, str], index_url: str | None = None, extra_indices: Iterable[str] = ()
+    environ: Mapping[str, str],
+    index_url: str | None = None,
+    extra_indices: Iterable[str] = (),
+    find_links: Iterable[str] = (),
 ) -> dict[str, str]:
     """``environ`` for uv: with pip's settings where uv has none, and the request's indexes before all others.
 
     Addresses travel in variables, not in arguments: arguments can be read by every user of the machine.
     """
-    found = dict(environ)
+    found = {**_of_pip_files(environ), **environ}
     for name, becomes, unless in _PIP_TO_UV:
         if found.get(name) and not any(found.get(other) for other in unless):
             found[becomes] = found[name]
@@ -45,6 +60,33 @@ def index_environment(
     extra = list(extra_indices)
     if extra:
         found["UV_INDEX"] = " ".join([*extra, *found.get("UV_INDEX", "").split()])
+    asked = list(find_links)
+    if asked:
+        found["UV_FIND_LINKS"] = ",".join([*asked, *filter(None, [found.get("UV_FIND_LINKS", "")])])
+    return found
+
+
+def _of_pip_files(environ: Mapping[str, str]) -> dict[str, str]:
+    """What pip's configuration files say of indexes, as pip's variables; nothing where any variable or uv's file does."""
+    home = Path(environ.get("HOME") or "/nonexistent")
+    settings = Path(environ.get("XDG_CONFIG_HOME") or home / ".config")
+    told = any(environ.get(name) for name in (*_INDEX_VARIABLES, "UV_NO_INDEX", "UV_FIND_LINKS", *_PIP_VARIABLES))
+    if told or any(path.is_file() for path in (settings / "uv/uv.toml", Path("/etc/uv/uv.toml"))):
+        return {}
+    named = environ.get("PIP_CONFIG_FILE")
+    files = [Path("/etc/pip.conf"), home / ".pip/pip.conf", settings / "pip/pip.conf"]
+    files += [Path(environ["VIRTUAL_ENV"]) / "pip.conf"] if environ.get("VIRTUAL_ENV") else []
+    parser = configparser.RawConfigParser()
+    for path in [*files, *([Path(named)] if named else [])] if named != os.devnull else []:
+        try:
+            parser.read_string(path.read_text("utf-8"))
+        except (OSError, ValueError, configparser.Error):
+            continue  # pip itself tells what is wrong with it
+    found = {}
+    for key, name in _PIP_SETTINGS.items():
+        value = next((parser.get(part, key) for part in ("install", "global") if parser.has_option(part, key)), "")
+        if value:
+            found[name] = " ".join(value.split())
     return found
 
 
@@ -55,6 +97,7 @@ class Network:
     environ: Mapping[str, str]
     addresses: tuple[str, ...] = ()  # of indexes and channels; what they hold of credentials counts for their host
     _pools: dict[str, urllib3.PoolManager] = field(default_factory=dict, repr=False, compare=False)
+    _asked: dict[tuple[str, str], str] = field(default_factory=dict, repr=False, compare=False)  # of the keyring
 
     @property
     def retries(self) -> int:
@@ -106,14 +149,42 @@ class Network:
         wanted = urlsplit(url)
         for address in (url, *self.addresses, *_addresses(self.environ)):
             parts = urlsplit(address)
-            if parts.username and (parts.scheme, parts.hostname, parts.port) == (
-                wanted.scheme,
-                wanted.hostname,
-                wanted.port,
+            if (
+                parts.username
+                and parts.password is not None
+                and (parts.scheme, parts.hostname, parts.port)
+                == (
+                    wanted.scheme,
+                    wanted.hostname,
+                    wanted.port,
+                )
             ):
                 return unquote(parts.username), unquote(parts.password or "")
         found = self._netrc.authenticators(wanted.hostname) if self._netrc and wanted.hostname else None
-        return (found[0], found[2]) if found and found[2] is not None else None
+        if found and found[2] is not None:
+            return found[0], found[2]
+        return self._of_keyring(url)
+
+    def _of_keyring(self, url: str) -> tuple[str, str] | None:
+        """What the ``keyring`` program on the path knows, where uv or pip were told to ask it."""
+        asked = {self.environ.get(name) for name in ("UV_KEYRING_PROVIDER", "PIP_KEYRING_PROVIDER")}
+        program = shutil.which("keyring", path=self.environ.get("PATH")) if "subprocess" in asked else None
+        if program is None:
+            return None
+        bare, parts = _without_user(url), urlsplit(url)
+        user = parts.username or self._index_user(parts.hostname) or "__token__"
+        for service in (bare, parts.hostname or ""):
+            if (service, user) not in self._asked:
+                ended = command.run([program, "get", service, user], environ=self.environ, limit_s=30)
+                self._asked[service, user] = ended.output.strip() if ended.code == 0 else ""
+            if self._asked[service, user]:
+                return user, self._asked[service, user]
+        return None
+
+    def _index_user(self, host: str | None) -> str | None:
+        """The user that an index address on the same host names without a password."""
+        found = (urlsplit(address) for address in (*self.addresses, *_addresses(self.environ)))
+        return next((unquote(one.username) for one in found if one.hostname == host and one.username), None)
 
     @cached_property
     def _netrc(self) -> netrc.netrc | None:

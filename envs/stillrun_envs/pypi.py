@@ -37,9 +37,7 @@ _LAST = "pylock.toml"  # uv wants this name of a lock that it goes on from
 _BUILT_MAX = 30  # sources built for one resolution
 _WHEELLESS = re.compile(r"(?:Wheels are required for `([\w.-]+)`|([\w.-]+)==\S+ has no (?:usable )?wheels)")
 _OUT_OF_REACH = ("failed to fetch", "error sending request", "request failed", "http status", "dns error", "timed out")
-_EMPTY_CONCLUSION = re.compile(
-    r",? (and|we can conclude that) (you require [^,]+, we can conclude that )?your requirements are unsatisfiable\.?"
-)
+_EMPTY_CONCLUSION = re.compile(r",? (?:and )?we can conclude that your requirements are unsatisfiable\.?")
 
 
 @dataclass(frozen=True)
@@ -77,7 +75,8 @@ def resolve(
     wanted = [text for text in request.pypi or () if not _brought(Requirement(text), supplied)]
     if not wanted:
         return []
-    asking = _Asking(request, target, index_environment(environ, request.index_url, request.extra_indices), python)
+    surroundings = index_environment(environ, request.index_url, request.extra_indices, request.find_links)
+    asking = _Asking(request, target, surroundings, python)
     with tempfile.TemporaryDirectory(prefix="stillrun-") as folder:
         built = _Built(Path(folder) / "built", wheel_of, place)
         texts = [built.instead_of(text) for text in wanted]
@@ -88,7 +87,7 @@ def resolve(
     for package in answer:
         name = canonicalize_name(package["name"])
         if name not in supplied:
-            found.append(built.packages.get((name, package.get("version", ""))) or _chosen(package, ranks, target))
+            found.append(built.among(package) or _chosen(package, ranks, target))
     return found
 
 
@@ -173,6 +172,12 @@ class _Built:
         extras = f"[{','.join(sorted(requirement.extras))}]" if requirement.extras else ""
         marker = f" ; {requirement.marker}" if requirement.marker else ""
         return f"{requirement.name}{extras} @ {path.as_uri()}{marker}"
+
+    def among(self, package: Mapping[str, Any]) -> PinnedPackage | None:
+        """The built wheel that uv's answer speaks of, if it does."""
+        offers = [*package.get("wheels", ()), *([package["archive"]] if "archive" in package else [])]
+        files = {_offer(one).file for one in offers}
+        return next((one for one in self.packages.values() if one.file in files), None)
 
     def add(self, ref: SourceRef) -> Path:
         """Build a source; the wheel's path."""

@@ -36,6 +36,7 @@ class EnvRequest:
     channels: tuple[str, ...] = DEFAULT_CHANNELS  # in order of priority
     index_url: str | None = None
     extra_indices: tuple[str, ...] = ()
+    find_links: tuple[str, ...] = ()  # folders and pages of files
     constraints: tuple[str, ...] = ()  # PEP 508: limits on whatever is chosen, asked for or not
     overrides: tuple[str, ...] = ()  # PEP 508: replace what packages say they need
     prereleases: Prereleases = "if-necessary-or-explicit"
@@ -83,6 +84,7 @@ class EnvRequest:
             "channels": [without_credentials(channel) for channel in self.channels],
             "index_url": None if self.index_url is None else without_credentials(self.index_url),
             "extra_indices": [without_credentials(url) for url in self.extra_indices],
+            "find_links": [without_credentials(url) for url in self.find_links],
             "constraints": list(self.constraints),
             "overrides": list(self.overrides),
             "prereleases": self.prereleases,

@@ -393,6 +393,7 @@ def _builder(asking: _Asking, target: Target, facts: PythonFacts) -> Builder:
             channels=asked.channels if asked.conda is not None else (),
             index_url=asked.index_url,
             extra_indices=asked.extra_indices,
+            find_links=asked.find_links,
             exclude_newer=asked.exclude_newer,
         )
         return lock_for(

@@ -67,3 +67,25 @@ def test_netrc_and_index_addresses_give_credentials_to_their_host_only(tmp_path:
 def test_proxies_are_those_of_the_environment(host: str, proxy: str) -> None:
     network = Network({"https_proxy": "http://proxy:3128", "NO_PROXY": "localhost,.inner.example"})
     assert network.proxy(f"https://{host}/x") == proxy
+
+
+def test_pips_files_serve_where_nothing_else_says_anything(tmp_path: Path) -> None:
+    (tmp_path / ".config/pip").mkdir(parents=True)
+    (tmp_path / ".config/pip/pip.conf").write_text(
+        "[global]\nindex-url = https://conf/simple\nextra-index-url =\n  https://b\n  https://c\n"
+    )
+    environ = {"HOME": str(tmp_path)}
+    found = index_environment(environ)
+    assert (found["UV_DEFAULT_INDEX"], found["UV_EXTRA_INDEX_URL"]) == ("https://conf/simple", "https://b https://c")
+    assert "PIP_INDEX_URL" not in index_environment({**environ, "UV_DEFAULT_INDEX": "https://uv"})
+    assert "PIP_INDEX_URL" not in index_environment({**environ, "PIP_CONFIG_FILE": "/dev/null"})
+
+
+def test_a_keyring_is_asked_where_uv_was_told_to(tmp_path: Path) -> None:
+    program = tmp_path / "keyring"
+    program.write_text('#!/bin/sh\n[ "$1 $3" = "get ada" ] && echo "of $2" || exit 1\n')
+    program.chmod(0o755)
+    environ = {"PATH": f"{tmp_path}:/usr/bin:/bin", "HOME": str(tmp_path), "UV_INDEX": "https://ada@host/simple"}
+    told = {**environ, "UV_KEYRING_PROVIDER": "subprocess"}
+    assert Network(told).credentials("https://host/files/a.whl") == ("ada", "of https://host/files/a.whl")
+    assert Network(environ).credentials("https://host/files/a.whl") is None

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.environments import environments
 from benchmarks.measure import Command, alternate, median
 
 ROOT = Path(__file__).parent
@@ -154,6 +155,10 @@ def replay(bench: Bench) -> None:
     )
 
 
+def built(bench: Bench) -> None:
+    environments(bench.work / "environments", ROUNDS)
+
+
 def usage(folder: Path) -> tuple[int, int]:
     """Bytes of disk blocks and number of files below ``folder``, built environments and interpreters left out."""
     skipped = {"envs", "pythons", "trees", "cache"}
@@ -173,6 +178,7 @@ ALL: dict[str, Callable[[Bench], None]] = {
     "array": array,
     "disk": disk,
     "replay": replay,
+    "environments": built,
 }
 
 
@@ -181,6 +187,11 @@ def main() -> None:
     work = CACHE / "work"
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
+    if names == ["environments"]:  # needs neither product in a venv of its own
+        print(f"| work (medians, {ROUNDS} rounds, {os.cpu_count()} cores) | {OURS} | other | ratio | goal |")
+        print("|---|---|---|---|---|")
+        environments(work, ROUNDS)
+        return
     bench = Bench(
         venv("stillrun", "--editable", str(ROOT.parent), "numpy"), venv("metaflow", "metaflow", "numpy"), work
     )

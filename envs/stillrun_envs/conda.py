@@ -111,11 +111,13 @@ def install(
     scratch: Path,
     environ: Mapping[str, str],
     *,
+    needs: Sequence[str] = (),
     link_scripts: Collection[str] = (),
     progress: Callable[[str], None] = lambda _: None,
 ) -> None:
     """Install kept archives into ``folder``, with ``final`` written where packages hold their own place.
 
+    needs: match specs of virtual packages; what this machine lacks is told, since it may still do for a look.
     link_scripts: names of the packages whose link scripts may run; of others that have one it is told.
     """
     files = _wheels.as_files(packages, store, scratch / "archives")
@@ -125,11 +127,16 @@ def install(
         "prefix": str(folder),
         "final": str(final),
         "platform": platform,
+        "needs": list(needs),
         "cache": str(scratch / "pkgs"),
     }
     answer = _worked(request, environ)
     if "error" in answer:
         raise BuildError(f"the kept conda packages cannot be installed: {_said(answer['error'])}.")
+    if answer["ok"]["lacks"]:
+        progress(
+            f"This machine lacks {', '.join(answer['ok']['lacks'])}, which the packages need: what uses it will fail."
+        )
     shutil.rmtree(scratch / "pkgs", ignore_errors=True)  # the second link of every file goes before they are sealed
     for path in sorted((folder / "conda-meta").glob("*.json")):
         _without_origin(path)

@@ -7,7 +7,7 @@ Format: docs/spec/lock.md.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from stillrun_snapshot.digest import Digest
@@ -47,7 +47,15 @@ class Hints:
 
 
 def keep_hints(store: Store, lock: Digest, hints: Hints) -> None:
-    """Keep what is known about ``lock``, which makes it one of the known locks."""
+    """Keep what is known about ``lock``, which makes it one of the known locks.
+
+    What was known of it before and is not told now, such as who asked for it before it was exported and imported, stays.
+    """
+    before = read_hints(store, lock)
+    if before.requested() and not hints.requested():
+        hints = replace(hints, request=before.request)
+    known = {one.digest for one in hints.origins}
+    hints = replace(hints, origins=(*hints.origins, *(one for one in before.origins if one.digest not in known)))
     sources = [{"digest": str(one.digest), "url": one.url, "md5": one.md5} for one in hints.origins]
     record = store.put_record(
         {

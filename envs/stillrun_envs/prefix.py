@@ -182,6 +182,7 @@ class _Work:
                 store,
                 scratch,
                 environ,
+                needs=lock.needs,
                 link_scripts=lock.link_scripts,
                 progress=self.progress,
             )

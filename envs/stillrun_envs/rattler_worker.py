@@ -119,7 +119,19 @@ async def _install(request: Mapping[str, Any]) -> dict[str, Any]:
         execute_link_scripts=False,
         show_progress=False,
     )
-    return {}
+    return {"lacks": [need for need in request["needs"] if not await _is_met(need)]}
+
+
+async def _is_met(need: str) -> bool:
+    """Whether this machine has a virtual package that fits."""
+    from rattler import solve
+    from rattler.exceptions import SolverError
+
+    try:
+        await solve([], [need], virtual_packages=_machine((), detect=True))
+    except SolverError:
+        return False
+    return True
 
 
 if __name__ == "__main__":

@@ -154,6 +154,9 @@ def test_a_machine_can_be_told_from_outside_and_by_the_request(
     lock = lock_for(told, store, base_python=PYTHON, environ=environ)
     assert "__cuda >=99" in read_lock(store, lock).needs
     assert lock_for(request, store, base_python=PYTHON, environ={**environ, "CONDA_OVERRIDE_CUDA": "99.1"}) == lock
+    notes: list[str] = []
+    prefix_for(lock, store, environ=environ, progress=notes.append)
+    assert any("lacks __cuda >=99" in note for note in notes)
 
 
 def test_packages_made_after_a_day_do_not_count(store: Store, environ: dict[str, str], channel: Path) -> None:

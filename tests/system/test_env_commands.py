@@ -189,6 +189,7 @@ def test_a_lock_goes_out_and_comes_back_the_same(env: Commands, form: str) -> No
     again = env("env", "import", name, "--json")
     assert again.code == 0, again.err
     assert again.json["environments"][0]["lock"] == lock
+    assert env("env", "list", "--json").json["environments"][0]["requested"] == ["cloth"]
 
 
 def test_an_explicit_list_does_not_drop_wheels_silently(env: Commands) -> None:

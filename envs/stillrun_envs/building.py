@@ -79,7 +79,7 @@ class Builder:
         """
         with opened_source(ref, self.store, self.network, self.environ, self.progress) as kept:
             python = (self.target.version, self.target.soabi, self.target.platform)
-            question = ("built", _LAYOUT, ref.name, str(kept.digest), ref.subdirectory, *python)
+            question = ("built", _LAYOUT, ref.name, str(kept.digest), kept.commit, ref.subdirectory, *python)
             known = self.memo.get(*question)
             if isinstance(known, dict):
                 package = package_from_record(known)

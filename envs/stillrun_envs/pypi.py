@@ -247,7 +247,9 @@ def _brought(requirement: Requirement, supplied: Mapping[str, str]) -> bool:
 
 def _compiled(asking: _Asking, question: _Question, built: Path, folder: Path) -> command.Outcome:
     """What uv answers. Packages that conda brings and the index does not have are left out of the question."""
-    arguments = [*_arguments(asking, question, folder), "--find-links", str(built)]
+    arguments = _arguments(asking, question, folder)
+    # in a variable, beside the user's own: an argument would take their place
+    links = ",".join(filter(None, [str(built), asking.environ.get("UV_FIND_LINKS", "")]))
     limits, excludes = folder / "constraints.txt", folder / "excludes.txt"
     left_out: set[str] = set()
     while True:
@@ -259,7 +261,7 @@ def _compiled(asking: _Asking, question: _Question, built: Path, folder: Path) -
         more += ["--excludes", str(excludes)] if left_out else []
         ended = command.run(
             [command.uv(), *arguments, *more],
-            environ=command.quiet_environment(asking.environ),
+            environ=command.quiet_environment({**asking.environ, "UV_FIND_LINKS": links}),
             given="\n".join(question.requirements) + "\n",
         )
         absent = {name for name in bound if ended.code != 0 and _is_absent(name, ended.errors)}

@@ -49,7 +49,7 @@ def archive(tmp_path: Path) -> Archive:
 @pytest.fixture(scope="session")
 def python(channel: Path) -> Path:
     """The conda package of Python."""
-    return next((channel / "linux-64").glob("python-*.conda"))
+    return next((channel / "linux-64").glob("python-3*.conda"))
 
 
 def built(store: Store, lock: Digest, environ: dict[str, str]) -> tuple[Prefix, list[str]]:

@@ -5,6 +5,7 @@ Read out of the archives in the store; nothing is unpacked to disk and nothing i
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import re
@@ -23,7 +24,7 @@ from stillrun_envs.lock import PinnedPackage
 from stillrun_snapshot.digest import Digest
 from stillrun_snapshot.store import Store
 
-__all__ = ["PackageFacts", "package_facts", "supplied_distributions"]
+__all__ = ["PackageFacts", "md5_of", "package_facts", "supplied_distributions"]
 
 _DIST_INFO = re.compile(
     r"(?:^|/)site-packages/([^/]+?)-([^/-]+)(?:\.dist-info/METADATA|(?:-py[\d.]+)?\.egg-info(?:/PKG-INFO)?)$"
@@ -77,6 +78,15 @@ def supplied_distributions(store: Store, packages: Sequence[PinnedPackage]) -> d
             if match:
                 found[canonicalize_name(match[1])] = match[2]
     return found
+
+
+def md5_of(store: Store, digest: Digest) -> str:
+    """The MD5 of a kept object, which conda's older formats go by: 32 hexadecimal digits."""
+    state = hashlib.md5(usedforsecurity=False)
+    with store.open_object(digest) as stream:
+        while block := stream.read(1 << 20):
+            state.update(block)
+    return state.hexdigest()
 
 
 def _unreadable(package: PinnedPackage, err: Exception) -> LockError:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from stillrun_envs.contents import package_facts
+from stillrun_envs.contents import md5_of, package_facts
 from stillrun_envs.formats.listing import Listed, Listing
 from stillrun_envs.hints import Hints, read_hints
 from stillrun_envs.lock import PinnedPackage, read_lock
@@ -58,10 +58,4 @@ def _md5(store: Store, one: PinnedPackage, promised: str) -> str:
     """conda-lock's format wants it of every conda package; nothing is checked by it here."""
     if one.manager != "conda" or promised:
         return promised
-    import hashlib
-
-    state = hashlib.md5(usedforsecurity=False)
-    with store.open_object(one.digest) as stream:
-        while block := stream.read(1 << 20):
-            state.update(block)
-    return state.hexdigest()
+    return md5_of(store, one.digest)

@@ -19,10 +19,10 @@ from stillrun_envs.building import Builder
 from stillrun_envs.contents import supplied_distributions
 from stillrun_envs.discovery import PythonFacts, find_python
 from stillrun_envs.errors import InterpreterError, LockError, Offline, ResolveError
-from stillrun_envs.fetch import Wanted, fetch
 from stillrun_envs.formats.listing import Listed
-from stillrun_envs.hints import Hints, PackageOrigin, keep_hints
+from stillrun_envs.hints import Hints, keep_hints
 from stillrun_envs.interpreter import keep_interpreter
+from stillrun_envs.keeping import Kept, as_solved, keep_archives, keep_wheels
 from stillrun_envs.location import without_credentials
 from stillrun_envs.lock import Interpreter, Lock, NotKept, PinnedPackage, read_lock
 from stillrun_envs.memo import Memo, file_identity
@@ -63,17 +63,6 @@ class _Asking:
         request = self.request
         addresses = (request.index_url, *request.extra_indices, *request.channels)
         return Network(self.environ, tuple(url for url in addresses if url and "://" in url))
-
-
-@dataclass(frozen=True)
-class _Kept:
-    """Packages that are in the store now, and where they came from."""
-
-    packages: tuple[PinnedPackage, ...] = ()
-    origins: tuple[PackageOrigin, ...] = ()
-
-    def __add__(self, other: _Kept) -> _Kept:
-        return _Kept(self.packages + other.packages, self.origins + other.origins)
 
 
 def lock_for(
@@ -204,7 +193,7 @@ def _resolved(asking: _Asking, facts: PythonFacts) -> tuple[Lock, Hints]:
         asking.progress(f"Resolving {_spoken(request)} for {target.platform}.")
         solution = _solved(asking, target)
         machine, needs = solution.virtual_packages, solution.needs
-        kept = _from_channels(asking, solution)
+        kept = keep_archives(solution.packages, asking.store, asking.network, asking.progress)
         if request.pypi:
             bound = replace(
                 target, version=solution.python.version, soabi=_soabi(solution.python.version, facts, target)
@@ -224,7 +213,7 @@ def _elsewhere(request: EnvRequest, facts: PythonFacts) -> Target:
 
 
 def _interpreter(
-    asking: _Asking, kept: _Kept, target: Target, facts: PythonFacts
+    asking: _Asking, kept: Kept, target: Target, facts: PythonFacts
 ) -> tuple[Interpreter, tuple[NotKept, ...]]:
     """The Python of a lock: a conda package, this machine's as an object, or another machine's, which cannot be kept."""
     brought = next((one for one in kept.packages if one.manager == "conda" and one.name == "python"), None)
@@ -275,7 +264,7 @@ def _solved(asking: _Asking, target: Target) -> conda.Solution:
 
 def _from_index(
     asking: _Asking, target: Target, facts: PythonFacts, supplied: Mapping[str, str] = MappingProxyType({})
-) -> _Kept:
+) -> Kept:
     """Wheels from the index, kept; supplied: what conda brings, which binds the others and is not taken again."""
     last = {one.name: one.version for one in (asking.last.of("pypi") if asking.last else ())}
     request = asking.request
@@ -303,37 +292,12 @@ def _from_index(
         network=asking.network,
         place=partial(_place, asking.store),
     )
-    return _fetched(asking, [one for one in chosen if isinstance(one, pypi.Chosen)]) + _Kept(
-        tuple(one for one in chosen if isinstance(one, PinnedPackage))
-    )
+    return keep_wheels(
+        [one for one in chosen if isinstance(one, pypi.Chosen)], asking.store, asking.network, asking.progress
+    ) + Kept(tuple(one for one in chosen if isinstance(one, PinnedPackage)))
 
 
-def _fetched(asking: _Asking, chosen: Sequence[pypi.Chosen]) -> _Kept:
-    wanted = [Wanted(one.url, one.digest, one.size) for one in chosen]
-    fetched = fetch(wanted, asking.store, asking.network, progress=asking.progress)
-    pairs = list(zip(chosen, fetched, strict=True))
-    packages = tuple(
-        PinnedPackage("pypi", one.name, one.version, one.file, kept.digest, kept.size) for one, kept in pairs
-    )
-    return _Kept(packages, tuple(PackageOrigin(kept.digest, without_credentials(one.url)) for one, kept in pairs))
-
-
-def _from_channels(asking: _Asking, solution: conda.Solution) -> _Kept:
-    """The archives of a solution, kept."""
-    wanted = [Wanted(one.url, one.digest, one.size) for one in solution.packages]
-    fetched = fetch(wanted, asking.store, asking.network, progress=asking.progress)
-    pairs = list(zip(solution.packages, fetched, strict=True))
-    packages = tuple(
-        PinnedPackage(
-            "conda", one.name, one.version, one.file, kept.digest, kept.size, build=one.build, subdir=one.subdir
-        )
-        for one, kept in pairs
-    )
-    origins = tuple(PackageOrigin(kept.digest, without_credentials(one.url), one.md5 or "") for one, kept in pairs)
-    return _Kept(packages, origins)
-
-
-def _from_listing(asking: _Asking, target: Target, facts: PythonFacts) -> _Kept:
+def _from_listing(asking: _Asking, target: Target, facts: PythonFacts) -> Kept:
     """The packages of another tool's lock, kept: exactly these files, whatever an index says today."""
     assert asking.request.listing is not None, "a listing was asked for"
     listed = asking.request.listing.packages
@@ -345,15 +309,18 @@ def _from_listing(asking: _Asking, target: Target, facts: PythonFacts) -> _Kept:
     elif asking.request.listing.python and not asking.request.listing.python.startswith(target.family):
         said = asking.request.listing.python
         raise ResolveError(f"the lock is for Python {said}, the step runs on {target.version}; write python={said!r}.")
-    solution = conda.Solution(tuple(map(_as_solved, archives)), ())
-    kept = _from_channels(asking, solution)
+    kept = keep_archives(list(map(as_solved, archives)), asking.store, asking.network, asking.progress)
     files = [one for one in wheels if not one.source]
     builder = _builder(asking, target, facts)
     found = pypi.locate(files, target, asking.request, asking.environ, asking.network)
     refs = [sources.source_of(_reference(one), one.digest) for one in wheels if one.source]
     refs += [one for one in found if isinstance(one, sources.SourceRef)]
     chosen = [one for one in found if isinstance(one, pypi.Chosen)]
-    return kept + _fetched(asking, chosen) + _Kept(tuple(map(builder.wheel_of, refs)))
+    return (
+        kept
+        + keep_wheels(chosen, asking.store, asking.network, asking.progress)
+        + Kept(tuple(map(builder.wheel_of, refs)))
+    )
 
 
 def _place(store: Store, package: PinnedPackage, path: Path) -> None:
@@ -362,21 +329,6 @@ def _place(store: Store, package: PinnedPackage, path: Path) -> None:
 
 def _reference(one: Listed) -> str:
     return one.source if " @ " in one.source else f"{one.name} @ {one.source}"
-
-
-def _as_solved(one: Listed) -> conda.Solved:
-    return conda.Solved(
-        one.name,
-        one.version,
-        one.build,
-        one.subdir,
-        one.file,
-        one.url,
-        one.digest,
-        one.md5 or None,
-        one.size,
-        one.depends,
-    )
 
 
 def _builder(asking: _Asking, target: Target, facts: PythonFacts) -> Builder:

@@ -37,18 +37,18 @@ def test_chains_cross_from_wheels_to_conda_packages(store: Store, environ: dict[
     assert any(chain[-1].startswith("python >=") for chain in chains_to(store, lock, "python"))
 
 
-def test_differences_say_what_and_why(store: Store, environ: dict[str, str]) -> None:
-    one, other = locked(store, environ, pypi=("alpha", "bulky")), locked(store, environ, pypi=("beta",))
+def test_differences_say_what_and_why(lonely: Store, environ: dict[str, str]) -> None:
+    one, other = locked(lonely, environ, pypi=("alpha", "bulky")), locked(lonely, environ, pypi=("beta",))
     told = [
         (change.kind, change.name, change.before, change.after, change.why)
-        for change in changes_between(store, one, other)
+        for change in changes_between(lonely, one, other)
     ]
     assert told == [
         ("changed", "alpha", "2.0", "1.0", ("beta", "alpha <2")),
         ("added", "beta", "", "1.0", ("beta",)),
         ("removed", "bulky", "1.0", "", ("bulky",)),
     ]
-    assert changes_between(store, one, one) == []
+    assert changes_between(lonely, one, one) == []
 
 
 def test_what_is_known_of_a_lock_lies_beside_it(store: Store, environ: dict[str, str]) -> None:

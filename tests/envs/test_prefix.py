@@ -13,7 +13,7 @@ from tests.envs.pinned import wheel_lock, wheels_of
 
 from stillrun_envs.errors import EnvDamaged
 from stillrun_envs.lock import read_lock
-from stillrun_envs.prefix import Prefix, drop_prefix, prefix_for, verify_prefix
+from stillrun_envs.prefix import Prefix, drop_prefix, expected_prefix, prefix_for, verify_prefix
 from stillrun_snapshot.digest import Digest
 from stillrun_snapshot.errors import ObjectCorrupt, ObjectMissing
 from stillrun_snapshot.store import Store
@@ -129,6 +129,44 @@ def test_damage_is_named_and_mended(
     assert again == prefix
     verify_prefix(again, store)
     assert said(again, "import alpha, beta; print(alpha.__version__)") == "1.0"
+
+
+def test_files_may_be_looked_at_after_something_was_started(
+    store: Store, environ: dict[str, str], locked: Locked
+) -> None:
+    lock = locked(store, "beta")
+    prefix = prefix_for(lock, store, environ=environ)
+    whole = expected_prefix(lock, store, environ=environ)
+    assert whole.prefix == prefix
+    assert whole.checked()
+    changed(prefix)
+    damaged = expected_prefix(lock, store, environ=environ)
+    assert said(damaged.prefix, "import alpha; print(alpha.__version__)") == "6.6"
+    assert not damaged.checked()
+    assert said(damaged.prefix, "import alpha; print(alpha.__version__)") == "1.0"
+    drop_prefix(lock, store)
+    assert expected_prefix(lock, store, environ=environ).checked()
+
+
+def test_a_damaged_python_makes_what_was_started_in_doubt_too(
+    lonely: Store, environ: dict[str, str], locked: Locked
+) -> None:
+    lock = locked(lonely, "alpha")
+    prefix = prefix_for(lock, lonely, environ=environ)
+    library = next((prefix.python.resolve().parents[1] / "lib").glob("python*/json/__init__.py"))
+    library.write_text("lies = True\n")
+    assert not expected_prefix(lock, lonely, environ=environ).checked()
+    assert expected_prefix(lock, lonely, environ=environ).checked()
+
+
+def test_a_file_added_deep_down_is_noticed_by_its_folder(store: Store, environ: dict[str, str], locked: Locked) -> None:
+    prefix = prefix_for(locked(store, "bulky"), store, environ=environ)
+    verify_prefix(prefix, store, full=False)
+    (module(prefix, "bulky").parent / "data" / "new").mkdir()
+    verify_prefix(prefix, store, full=False)  # an empty folder is no file
+    (module(prefix, "bulky").parent / "data" / "new" / "c.txt").write_text("stray")
+    with pytest.raises(EnvDamaged, match=r"bulky/data/new/c\.txt added"):
+        verify_prefix(prefix, store, full=False)
 
 
 def test_bytecode_folders_do_not_count(store: Store, environ: dict[str, str], locked: Locked) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 
 from stillrun_envs import command
+from stillrun_envs.errors import FetchError
 from stillrun_envs.exporting import exported, listing_of
 from stillrun_envs.formats import read_lock_file
 from stillrun_envs.lock import read_lock
@@ -186,6 +188,9 @@ def test_an_explicit_list_goes_out_and_comes_back(
     listing = read_lock_file(tmp_path / "explicit.txt", HERE)
     again = read_lock(store, locked(store, environ, listing=listing, channels=()))
     assert again.packages == read_lock(store, lock).packages
+    (tmp_path / "explicit.txt").write_text(re.sub(r"#[0-9a-f]{32}", "#" + "0" * 32, exported(store, lock, "explicit")))
+    with pytest.raises(FetchError, match="expected MD5 0000"):
+        locked(store, environ, listing=read_lock_file(tmp_path / "explicit.txt", HERE), channels=())
 
 
 @pytest.mark.parametrize("form", ["conda-lock", "pylock", "requirements", "pixi"])

@@ -15,11 +15,12 @@ from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
 from stillrun_envs.ambient import Borrowing
-from stillrun_envs.discovery import describe_python
+from stillrun_envs.ambient_conda import CondaEnvironment
+from stillrun_envs.discovery import PythonFacts, describe_python
 from stillrun_envs.errors import EnvError
 from stillrun_envs.installed import Installed, headers, owned_modules, read_record
 from stillrun_envs.interpreter import keep_interpreter
-from stillrun_envs.lock import Lock, NotKept, PinnedPackage, package_from_record
+from stillrun_envs.lock import Interpreter, Lock, NotKept, PinnedPackage, package_from_record
 from stillrun_envs.memo import Memo
 from stillrun_envs.repack import UnpackableError, repack, source_files
 from stillrun_snapshot.digest import Digest, digest_of
@@ -46,11 +47,43 @@ def keep_borrowed(
     used, not_kept = keeping.used(modules - _OWN, set(wanted.metadata))
     if wanted.children:
         not_kept.append(NotKept("child interpreters", "", "what Python programs that steps started used is not known"))
-    packages, failed = keeping.packed(used, modules, progress)
     facts = describe_python(Path(keeping.record["python"]["executable"]), memo, environ, isolated=False)
+    if facts.is_conda:
+        lock = _of_conda(keeping, facts, used, not_kept, wanted, progress)
+        if lock is not None:
+            return lock, store.put_record(lock.to_record())
+    packages, failed = keeping.packed(used, modules, progress)
     interpreter = keep_interpreter(facts, store, memo, environ)
     lock = Lock(interpreter, tuple(packages), not_kept=(*not_kept, *failed))
     return lock, store.put_record(lock.to_record())
+
+
+def _of_conda(
+    keeping: _Keeping,
+    facts: PythonFacts,
+    used: Sequence[Installed],
+    not_kept: Sequence[NotKept],
+    wanted: Borrowing,
+    progress: Callable[[str], None],
+) -> Lock | None:
+    """The lock of what was borrowed of a conda environment; None when its Python's own archive cannot be had."""
+    conda = CondaEnvironment(facts.base_prefix, keeping.environ)
+    parts = {*wanted.modules, *wanted.metadata, *(one.metadata for one in used)}
+    kept = conda.keep(parts, keeping.store, keeping.memo, progress)
+    if not any(one.name == "python" for one in kept.packages):
+        return None
+    wheels = [one for one in used if not conda.owns(one.metadata)]
+    packages, failed = keeping.packed(wheels, set(wanted.modules), progress)
+    strangers = [one for one in not_kept if not conda.owns(one.name)]
+    interpreter = Interpreter(
+        facts.version, facts.implementation, facts.soabi, facts.platform, f"bin/python{facts.family}"
+    )
+    return Lock(
+        interpreter,
+        (*kept.packages, *packages),
+        needs=kept.needs,
+        not_kept=(*strangers, *failed, *kept.not_kept),
+    )
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ import os
 import re
 import shutil
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
@@ -69,9 +70,6 @@ def install(
     was installed is what the wheels hold: given the tree's entries while ``scratch`` stands, it raises BuildError.
     """
     files = as_files(packages, store, scratch / "wheels")
-    held = _wheel_files.read_wheels(packages, files, family)
-    if into_foreign:
-        _wheel_files.refuse_clashes(held, folder)
     lock = scratch / "pylock.toml"
     lock.write_text(_pylock(packages, files), "utf-8")
     command_name = ["pip", "install", "--no-deps"] if into_foreign else ["pip", "sync"]
@@ -87,12 +85,16 @@ def install(
     ]
     if into_foreign:
         arguments.append("--break-system-packages")
-    _uv([*command_name, *given, *arguments], scratch, environ, "the kept wheels cannot be installed")
+    with ThreadPoolExecutor(max_workers=1) as beside:  # reading takes as long as uv leaves a core idle
+        held = beside.submit(_wheel_files.read_wheels, packages, files, family)
+        if into_foreign:
+            _wheel_files.refuse_clashes(held.result(), folder)
+        _uv([*command_name, *given, *arguments], scratch, environ, "the kept wheels cannot be installed")
     shutil.rmtree(scratch / "uv", ignore_errors=True)  # the second link of every file goes before they are sealed
     for path in folder.glob("lib*/python*/site-packages/*.dist-info/uv_cache.json"):
         _without_cache_note(path)
     _without_leavings(folder)
-    return partial(_wheel_files.refuse_strangers, held, files)
+    return partial(_wheel_files.refuse_strangers, held.result(), files)
 
 
 def move_scripts(folder: Path, final: Path) -> None:

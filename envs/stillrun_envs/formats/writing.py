@@ -43,9 +43,11 @@ def channels_of(listing: Listing) -> tuple[str, ...]:
 
 def target_of(listing: Listing) -> Target | None:
     """What the listing is for; None when it does not say enough."""
-    if listing.platform not in PLATFORMS or not listing.python:
+    conda = (one.version for one in listing.packages if one.manager == "conda" and one.name == "python")
+    python = listing.python or next(conda, "")
+    if listing.platform not in PLATFORMS or not python:
         return None
-    return Target.elsewhere(listing.platform, listing.python, listing.virtual_packages)
+    return Target.elsewhere(listing.platform, python, listing.virtual_packages)
 
 
 def named(packages: list[Listed]) -> str:

@@ -124,7 +124,9 @@ def _entry(document: Document, chosen: Table, packages: Mapping[tuple[str, str],
 def _pypi_entry(document: Document, table: Table, location: str) -> Listed:
     name = normal_name(table, table.text("name"))
     address, _, told = location.partition("#sha256=")  # rattler's own writer puts the hash there
-    digest = table.digest("sha256") or (Table(document, table.place, {"sha256": told}).digest("sha256") if told else None)
+    digest = table.digest("sha256") or (
+        Table(document, table.place, {"sha256": told}).digest("sha256") if told else None
+    )
     return direct_entry(
         table,
         name,

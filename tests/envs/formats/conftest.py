@@ -8,7 +8,6 @@ import sys
 from pathlib import Path
 
 import pytest
-
 from tests.envs.formats.kit import BIN, ROOT
 
 

@@ -20,6 +20,7 @@ BIN = Path(sys.executable).parent
 LINUX = Target.elsewhere("linux-64", "3.11.7")
 MAC = Target.elsewhere("osx-arm64", "3.12")
 
+
 def run(*words: str | Path, environ: dict[str, str] | None = None, cwd: Path | None = None, check: bool = True) -> str:
     """What a command says, which must succeed unless ``check`` is off."""
     done = subprocess.run(
@@ -89,7 +90,10 @@ _HOSTS = st.sampled_from(["https://files.example", "http://127.0.0.1:8000/x", "f
 def wheels(draw: st.DrawFn, sizes: bool = True, sources: bool = True) -> Listed:
     """Wheels and source archives of all kinds that have an address."""
     name, version, host = draw(_NAMES), draw(_VERSIONS), draw(_HOSTS)
-    stem, form = f"{name.replace('-', '_')}-{version}", draw(st.sampled_from(["whl", "sdist", "git"] if sources else ["whl"]))
+    stem, form = (
+        f"{name.replace('-', '_')}-{version}",
+        draw(st.sampled_from(["whl", "sdist", "git"] if sources else ["whl"])),
+    )
     depends = tuple(sorted(draw(st.sets(_NAMES.map(lambda one: f"{one}>=1"), max_size=2))))
     if form == "git":
         return Listed("pypi", name, version, "", "", source=f"git+https://git.example/{name}.git@{'a1' * 20}")
@@ -97,7 +101,15 @@ def wheels(draw: st.DrawFn, sizes: bool = True, sources: bool = True) -> Listed:
     url = f"{host}/{file}"
     size = draw(st.none() | st.integers(0, 1 << 40)) if sizes else None
     return Listed(
-        "pypi", name, version, file, url, draw(_DIGESTS), size=size, depends=depends, source="" if form == "whl" else url
+        "pypi",
+        name,
+        version,
+        file,
+        url,
+        draw(_DIGESTS),
+        size=size,
+        depends=depends,
+        source="" if form == "whl" else url,
     )
 
 
@@ -120,4 +132,6 @@ def archives(draw: st.DrawFn, sizes: bool = True) -> Listed:
 def listings(packages: st.SearchStrategy[Listed], **more: st.SearchStrategy[object]) -> st.SearchStrategy[Listing]:
     """Listings of such packages for a Linux, each name once."""
     chosen = st.lists(packages, max_size=6, unique_by=lambda one: (one.manager, one.name)).map(tuple)
-    return st.builds(Listing, python=more.pop("python", st.just("")), platform=st.just("linux-64"), packages=chosen, **more)  # type: ignore[arg-type]
+    return st.builds(
+        Listing, python=more.pop("python", st.just("")), platform=st.just("linux-64"), packages=chosen, **more
+    )  # type: ignore[arg-type]

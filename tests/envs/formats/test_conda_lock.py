@@ -6,15 +6,15 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tests.envs.formats.kit import BIN, LINUX, MAC, archive, archives, listings, real_archives, real_wheel, run
+from tests.envs.formats.kit import wheel as listed_wheel
+from tests.envs.formats.kit import wheels as some_wheels
 
 from stillrun_envs.errors import LockError
 from stillrun_envs.formats import read_lock_file, write_lock
 from stillrun_envs.formats.listing import Listed, Listing
-from tests.envs.formats.kit import BIN, LINUX, MAC, archive, archives, listings, real_archives, real_wheel, run
-from tests.envs.formats.kit import wheel as listed_wheel
-from tests.envs.formats.kit import wheels as some_wheels
 
 
 def test_conda_lock_renders_and_installs_what_we_write(
@@ -47,6 +47,7 @@ def test_we_read_what_conda_lock_writes(tmp_path: Path, channel: Path, conda: Pa
     assert needs == ("greet <2", "python >=3.8")
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     listings(
         archives(sizes=False) | some_wheels(sizes=False),
@@ -73,7 +74,11 @@ def test_what_is_written_is_read_back_whatever_the_order(
 
 def test_conda_locks_own_model_reads_every_kind_of_entry(tmp_path: Path, offline: dict[str, str]) -> None:
     git = Listed("pypi", "gamma", "3.0", "", "", source="git+https://git.example/gamma.git@" + "a1" * 20)
-    packages = (archive("python", "3.11.7"), listed_wheel("alpha", "1.0", depends=("beta[x]>=1; sys_platform=='linux'",)), git)
+    packages = (
+        archive("python", "3.11.7"),
+        listed_wheel("alpha", "1.0", depends=("beta[x]>=1; sys_platform=='linux'",)),
+        git,
+    )
     path = tmp_path / "conda-lock.yml"
     path.write_text(write_lock("conda-lock", Listing("", "linux-64", packages, channels=("conda-forge",))), "utf-8")
     program = (
@@ -92,15 +97,19 @@ def test_credentials_do_not_get_into_the_file() -> None:
     packages = (archive("python", "3.11.7"), Listed("pypi", "x", "1", "", "", source=source))
     packages = (replace(packages[0], url=secret), packages[1])
     for form in ("conda-lock", "pixi"):
-        text = write_lock(form, Listing("", "linux-64", packages, channels=("https://u:hunter2@conda.example/t/tk-1/a",)))
+        text = write_lock(
+            form, Listing("", "linux-64", packages, channels=("https://u:hunter2@conda.example/t/tk-1/a",))
+        )
         assert "hunter2" not in text and "tk-1" not in text and "token" not in text
 
 
 def test_the_category_main_is_taken_and_others_when_asked(tmp_path: Path) -> None:
-    text = write_lock("conda-lock", Listing("", "linux-64", (archive("python", "3.11.7"), listed_wheel("alpha", "1.0"))))
+    text = write_lock(
+        "conda-lock", Listing("", "linux-64", (archive("python", "3.11.7"), listed_wheel("alpha", "1.0")))
+    )
     path = tmp_path / "conda-lock.yml"
     path.write_text(text.replace("category: main\n  optional: false\n", "category: dev\n  optional: true\n"), "utf-8")
-    with pytest.raises(LockError, match="no category 'docs'.*dev, main"):
+    with pytest.raises(LockError, match=r"no category 'docs'.*dev, main"):
         read_lock_file(path, LINUX, extras=["docs"])
     assert [one.name for one in read_lock_file(path, LINUX).packages] == []
     assert [one.name for one in read_lock_file(path, LINUX, groups=["dev"]).packages] == ["python", "alpha"]
@@ -119,7 +128,9 @@ def test_the_category_main_is_taken_and_others_when_asked(tmp_path: Path) -> Non
     ],
 )
 def test_a_spoiled_lock_is_refused_in_a_sentence(tmp_path: Path, change: tuple[str, str], said: str) -> None:
-    text = write_lock("conda-lock", Listing("", "linux-64", (archive("python", "3.11.7"), listed_wheel("alpha", "1.0"))))
+    text = write_lock(
+        "conda-lock", Listing("", "linux-64", (archive("python", "3.11.7"), listed_wheel("alpha", "1.0")))
+    )
     path = tmp_path / "conda-lock.yml"
     path.write_text(text.replace(*change), "utf-8")
     if change[1].endswith("&a"):

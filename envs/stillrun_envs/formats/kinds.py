@@ -29,12 +29,20 @@ class Kind:
 
     def read_lock(self, path: Path, target: Target, extras: Sequence[str], groups: Sequence[str]) -> Listing:
         """The packages that such a lock lists."""
-        listing: Listing = self._module().read_lock(Document(path, LockError, self.tool), target, extras, groups)
+        document = Document(path, LockError, self.tool)
+        try:
+            listing: Listing = self._module().read_lock(document, target, extras, groups)
+        except ValueError as err:  # urllib's, of an address such as https://[host
+            raise document.refused(f"holds an address that is none ({err})") from err
         return listing
 
     def read_request(self, path: Path, target: Target, extras: Sequence[str], groups: Sequence[str]) -> Asked:
         """What such a request asks for."""
-        asked: Asked = self._module().read_request(Document(path, RequestError), target, extras, groups)
+        document = Document(path, RequestError)
+        try:
+            asked: Asked = self._module().read_request(document, target, extras, groups)
+        except ValueError as err:  # as above
+            raise document.refused(f"holds an address that is none ({err})") from err
         return asked
 
     def _module(self) -> Any:

@@ -84,6 +84,10 @@ def _print_lock(digest: Digest, lock: Lock, licences: dict[Digest, str]) -> None
         if one.source is not None:
             where = f" commit {one.source.commit[:12]}" if one.source.commit else ""
             click.echo(clean(f"built here: {one.name} from {one.source.kind}{where} {short(one.source.digest)}"))
+        if one.edited:
+            click.echo(clean(f"edited since it was installed: {one.name}: {', '.join(one.edited)}"))
+        elif one.origin == "installed":
+            click.echo(clean(f"packed from its files, as its archive was not at hand: {one.name}"))
     for need in lock.needs:
         click.echo(clean(f"needs of the machine: {need}"))
     for item in lock.not_kept:

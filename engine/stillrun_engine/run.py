@@ -103,6 +103,7 @@ class _RunTasks:
         self._clock = clock
         self._stop = stop
         self._variables = request.caller.variables
+        self._offline = request.offline
         self._plan = Plan(Graph(described.description))
         self._modules = set(described.modules)
         self._metadata: set[str] = set()
@@ -196,6 +197,7 @@ class _RunTasks:
             metadata=sorted(self._metadata),
             children=self._children,
             environ=self._variables,
+            offline=self._offline,
             progress=self._reporter.note,
         )
         environments[places.ambient] = {"kind": "ambient", "lock": lock}

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from stillrun_envs.discovery import PythonFacts, describe_python
 from stillrun_envs.memo import Answers, Memo, file_identity
+from stillrun_envs.watched import are_unchanged
 from stillrun_snapshot.digest import Digest
 from stillrun_snapshot.store import Store
 
@@ -63,27 +64,34 @@ def keep_ambient(
     metadata: Iterable[str] = (),
     children: bool = False,
     environ: Mapping[str, str] | None = None,
+    offline: bool = False,
     progress: Callable[[str], None] = lambda _: None,
 ) -> Digest:
     """A lock of the interpreter and of each distribution that owns one of ``modules``, with all that these need.
 
     modules: top-level names. metadata: dist-info folders that were read. children: Python programs were started, and
-    nobody knows what they used. What cannot be kept is named in the lock's ``not_kept``.
+    nobody knows what they used. offline: archives of conda packages are not fetched. What cannot be kept is named in
+    the lock's ``not_kept``. While no file of it has changed, the files are looked at and no more.
     """
     surroundings = os.environ if environ is None else environ
     wanted = Borrowing(sorted(set(modules)), sorted(set(metadata)), children)
     python = Path(store.get_record(environment, "environment")["python"]["executable"])
-    answers, question = Answers(store), ("bare", str(environment), list(wanted), file_identity(python))
+    answers, question = Answers(store), ("borrowed", str(environment), list(wanted), file_identity(python))
     known = answers.get(*question)
-    if isinstance(known, dict) and not store.absent(map(Digest.parse, known["needs"])):
+    if (
+        isinstance(known, dict)
+        and are_unchanged(known["rests_on"])
+        and not store.absent(map(Digest.parse, known["needs"]))
+    ):
         return Digest.parse(known["lock"])
     from stillrun_envs.borrowed import keep_borrowed  # packing wheels is rare
 
     with Memo(store) as memo:
-        lock, kept = keep_borrowed(store, memo, environment, wanted, surroundings, progress)
-    if not lock.packages and lock.complete:  # packages may be edited in place: they are looked at every time
-        answers.set({"lock": str(kept), "needs": [str(kept), *map(str, lock.digests())]}, *question)
-    return kept
+        kept = keep_borrowed(store, memo, environment, wanted, surroundings, progress, offline=offline)
+    if kept.rests_on is not None:
+        needs = [str(kept.digest), *map(str, kept.lock.digests())]
+        answers.set({"lock": str(kept.digest), "needs": needs, "rests_on": kept.rests_on}, *question)
+    return kept.digest
 
 
 def _sites(facts: PythonFacts) -> list[Path]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,19 +18,30 @@ from stillrun_envs.ambient import Borrowing
 from stillrun_envs.ambient_conda import CondaEnvironment
 from stillrun_envs.discovery import PythonFacts, describe_python
 from stillrun_envs.errors import EnvError
-from stillrun_envs.installed import Installed, headers, owned_modules, read_record
+from stillrun_envs.installed import Installed, RecordRow, headers, owned_modules, read_record
 from stillrun_envs.interpreter import keep_interpreter
 from stillrun_envs.lock import Interpreter, Lock, NotKept, PinnedPackage, package_from_record
 from stillrun_envs.memo import Memo
+from stillrun_envs.platforms import platform_of
 from stillrun_envs.repack import UnpackableError, repack, source_files
-from stillrun_snapshot.digest import Digest, digest_of
+from stillrun_envs.watched import Watch
+from stillrun_snapshot.digest import Digest
 from stillrun_snapshot.store import Store
 
-__all__ = ["keep_borrowed"]
+__all__ = ["Borrowed", "keep_borrowed"]
 
 _OWN = frozenset({"stillrun"})  # the face of a run is captured apart
 _UNOWNED = frozenset({"_virtualenv", "sitecustomize", "usercustomize", "distutils-precedence", "_distutils_hack"})
 _REPACKED = 1  # raised when the same files would be packed otherwise
+
+
+@dataclass(frozen=True)
+class Borrowed:
+    """A lock of what was borrowed. rests_on: the files whose change may change it; None when it is to be asked again."""
+
+    lock: Lock
+    digest: Digest
+    rests_on: Mapping[str, str] | None
 
 
 def keep_borrowed(
@@ -40,41 +51,47 @@ def keep_borrowed(
     wanted: Borrowing,
     environ: Mapping[str, str],
     progress: Callable[[str], None],
-) -> tuple[Lock, Digest]:
-    """A lock of the interpreter and of each distribution behind ``wanted``, and its digest; see ``keep_ambient``."""
+    *,
+    offline: bool = False,
+) -> Borrowed:
+    """A lock of the interpreter and of each distribution behind ``wanted``; see ``keep_ambient``."""
     keeping = _Keeping.of(store, memo, environ, environment)
-    modules = set(wanted.modules)
-    used, not_kept = keeping.used(modules - _OWN, set(wanted.metadata))
-    if wanted.children:
-        not_kept.append(NotKept("child interpreters", "", "what Python programs that steps started used is not known"))
     facts = describe_python(Path(keeping.record["python"]["executable"]), memo, environ, isolated=False)
+    lock, settled = None, True
     if facts.is_conda:
-        lock = _of_conda(keeping, facts, used, not_kept, wanted, progress)
-        if lock is not None:
-            return lock, store.put_record(lock.to_record())
-    packages, failed = keeping.packed(used, modules, progress)
-    interpreter = keep_interpreter(facts, store, memo, environ)
-    lock = Lock(interpreter, tuple(packages), not_kept=(*not_kept, *failed))
-    return lock, store.put_record(lock.to_record())
+        platform = platform_of(facts.platform)
+        conda = CondaEnvironment(facts.base_prefix, platform, store, memo, environ, keeping.watch, offline)
+        if "python" in conda.notes:
+            lock = _of_conda(keeping, conda, facts, wanted, progress)
+            settled = lock is not None and not any(one.name in conda.notes for one in lock.not_kept)
+    if lock is None:
+        lock = _of_wheels(keeping, facts, wanted, progress)
+    return Borrowed(lock, store.put_record(lock.to_record()), keeping.watch.to_record() if settled else None)
+
+
+def _of_wheels(keeping: _Keeping, facts: PythonFacts, wanted: Borrowing, progress: Callable[[str], None]) -> Lock:
+    used, not_kept = keeping.used(wanted)
+    packages, failed = keeping.packed(used, set(wanted.modules), progress)
+    interpreter = keep_interpreter(facts, keeping.store, keeping.memo, keeping.environ)
+    return Lock(interpreter, tuple(packages), not_kept=(*not_kept, *failed))
 
 
 def _of_conda(
     keeping: _Keeping,
+    conda: CondaEnvironment,
     facts: PythonFacts,
-    used: Sequence[Installed],
-    not_kept: Sequence[NotKept],
     wanted: Borrowing,
     progress: Callable[[str], None],
 ) -> Lock | None:
-    """The lock of what was borrowed of a conda environment; None when its Python's own archive cannot be had."""
-    conda = CondaEnvironment(facts.base_prefix, keeping.environ)
-    parts = {*wanted.modules, *wanted.metadata, *(one.metadata for one in used)}
-    kept = conda.keep(parts, keeping.store, keeping.memo, progress)
+    """The lock of what was borrowed of a conda environment; None when its Python cannot be kept as a package."""
+    used, not_kept = keeping.used(wanted, conda)
+    wheels = [one for one in used if not conda.installed(keeping.sites[one.site] / one.metadata)]
+    owned = [conda.owners(path) for module in wanted.modules if (path := keeping.place_of(module)) is not None]
+    owned += [conda.owners(keeping.sites[one.site] / one.metadata) for one in used if one not in wheels]
+    kept = conda.keep(set[str]().union(*owned), keeping.paths_of(wheels, conda.prefix), progress)
     if not any(one.name == "python" for one in kept.packages):
         return None
-    wheels = [one for one in used if not conda.owns(one.metadata)]
     packages, failed = keeping.packed(wheels, set(wanted.modules), progress)
-    strangers = [one for one in not_kept if not conda.owns(one.name)]
     interpreter = Interpreter(
         facts.version, facts.implementation, facts.soabi, facts.platform, f"bin/python{facts.family}"
     )
@@ -82,7 +99,8 @@ def _of_conda(
         interpreter,
         (*kept.packages, *packages),
         needs=kept.needs,
-        not_kept=(*strangers, *failed, *kept.not_kept),
+        link_scripts=kept.link_scripts,
+        not_kept=(*not_kept, *failed, *kept.not_kept),
     )
 
 
@@ -97,6 +115,7 @@ class _Keeping:
     record: Mapping[str, Any]
     sites: tuple[Path, ...]
     distributions: Mapping[str, Installed]
+    watch: Watch
 
     @classmethod
     def of(cls, store: Store, memo: Memo, environ: Mapping[str, str], environment: Digest) -> _Keeping:
@@ -105,22 +124,42 @@ class _Keeping:
             raise EnvError(f"{environment} is a {record.get('kind')} environment; only the caller's can be kept so.")
         found = [Installed.from_record(item) for item in record["distributions"]]
         sites = tuple(map(Path, record["sites"]))
-        return cls(store, memo, environ, environment, record, sites, {one.name: one for one in found})
+        watch = Watch()
+        watch.add(map(str, sites))
+        return cls(store, memo, environ, environment, record, sites, {one.name: one for one in found}, watch)
 
-    def used(self, modules: set[str], metadata: set[str]) -> tuple[list[Installed], list[NotKept]]:
-        """The distributions behind ``modules`` and all that they need; and modules that belong to none."""
+    def used(self, wanted: Borrowing, conda: CondaEnvironment | None = None) -> tuple[list[Installed], list[NotKept]]:
+        """The distributions behind what was used and all that they need; and what belongs to none."""
         owners = self._owners()
-        names = {one.name for one in self.distributions.values() if one.metadata in metadata}
+        names = {one.name for one in self.distributions.values() if one.metadata in wanted.metadata}
         not_kept = []
-        for module in sorted(modules):
+        for module in sorted(set(wanted.modules) - _OWN):
             owned_by = set(owners.get(module, ())) or self._editable_owner(module)
             names |= owned_by
             if not owned_by and module not in _UNOWNED and not module.startswith("__editable__"):
-                place = next((site for site in self.sites if _holds(site, module)), None)
-                if place is not None:
-                    reason = f"it is imported from {place} and belongs to no installed package; put it beside the flow"
-                    not_kept.append(NotKept(module, "", reason))
+                place = self.place_of(module)
+                if place is not None and not (conda is not None and conda.owners(place)):
+                    reason = "belongs to no installed package; put it beside the flow"
+                    not_kept.append(NotKept(module, "", f"it is imported from {place.parent} and {reason}"))
+        if wanted.children:
+            not_kept.append(
+                NotKept("child interpreters", "", "what Python programs that steps started used is not known")
+            )
         return [self.distributions[name] for name in sorted(self._closure(names) - _OWN)], not_kept
+
+    def place_of(self, module: str) -> Path | None:
+        """Where a module lies, without suffix; None when it is in none of the folders, as the standard library's are."""
+        return next((site / module for site in self.sites if _holds(site, module)), None)
+
+    def paths_of(self, wheels: Iterable[Installed], prefix: Path) -> set[str]:
+        """The files that wheels brought, below ``prefix``."""
+        found = set()
+        for one in wheels:
+            for row in self._rows(one):
+                path = os.path.normpath(self.sites[one.site] / row.path)
+                if path.startswith(f"{prefix}/"):
+                    found.add(os.path.relpath(path, prefix))
+        return found
 
     def known(self, one: Installed) -> PinnedPackage | None:
         """The kept wheel of a distribution whose files have not been touched since."""
@@ -134,6 +173,8 @@ class _Keeping:
         self, used: Sequence[Installed], modules: set[str], progress: Callable[[str], None]
     ) -> tuple[list[PinnedPackage], list[NotKept]]:
         """Every distribution as a kept wheel, and those that cannot be."""
+        for one in used:
+            self.watch.add(self._sources(one, modules))
         packages = {one.name: known for one in used if (known := self.known(one)) is not None}
         missing = [one for one in used if one.name not in packages]
         if not missing:
@@ -173,9 +214,23 @@ class _Keeping:
         if one.record is None:
             return ""
         site = os.fspath(self.sites[one.site])
-        rows = read_record(self.sites[one.site], one.metadata)
-        facts = [_stat_line(f"{site}/{row.path}") for row in rows if not row.path.endswith(".pyc")]
-        return digest_of("\n".join(facts).encode("utf-8", "surrogateescape"))
+        return self.watch.add(f"{site}/{row.path}" for row in self._rows(one))
+
+    def _rows(self, one: Installed) -> list[RecordRow]:
+        if one.record is None:
+            return []
+        return [row for row in read_record(self.sites[one.site], one.metadata) if not row.path.endswith(".pyc")]
+
+    def _sources(self, one: Installed, modules: set[str]) -> Iterator[str]:
+        """The files and folders that an editable distribution is packed from."""
+        site = self.sites[one.site]
+        for module in sorted(modules) if one.editable else ():
+            top = source_files(one, site, module)
+            if top is not None:
+                yield str(top)
+                for folder, folders, files in os.walk(top):
+                    folders[:] = sorted(name for name in folders if name != "__pycache__")
+                    yield from (f"{folder}/{name}" for name in (*folders, *sorted(files)) if not name.endswith(".pyc"))
 
     def _owners(self) -> Mapping[str, list[str]]:
         """Module to the distributions that installed it."""
@@ -235,12 +290,4 @@ class _Keeping:
 
 
 def _holds(site: Path, module: str) -> bool:
-    return (site / module).is_dir() or (site / f"{module}.py").is_file() or any(site.glob(f"{module}.*.so"))
-
-
-def _stat_line(path: str) -> str:
-    try:
-        found = os.stat(path)  # noqa: PTH116 - thousands of files, each end of a run
-    except OSError:
-        return f"{path} missing"
-    return f"{path} {found.st_size} {found.st_mtime_ns} {found.st_ctime_ns} {found.st_ino}"
+    return (site / module).is_dir() or (site / f"{module}.py").is_file() or any(site.glob(f"{module}.*so"))

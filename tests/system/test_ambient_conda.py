@@ -77,7 +77,7 @@ def test_a_conda_environment_is_kept_and_made_anew_offline(lonely: Commands, mak
     assert (replayed.code, replayed.json["verdict"]) == (0, "identical"), replayed.err
 
 
-def test_what_is_on_the_channel_alone_is_fetched_and_what_is_nowhere_is_named(
+def test_what_is_on_the_channel_alone_is_fetched_and_what_is_nowhere_is_packed_from_its_files(
     lonely: Commands, make: Callable[..., Place]
 ) -> None:
     prefix, channel = make("greet", "numpy")
@@ -87,18 +87,35 @@ def test_what_is_on_the_channel_alone_is_fetched_and_what_is_nowhere_is_named(
     assert lonely("run", "greeting.py", "--python", python, "--json").json["captured"] is True
     gone(channel, lonely.store)
     done = lonely("run", "greeting.py", "--python", python, "--json")
-    assert done.json["captured"] is False
-    assert done.json["not_kept"]
+    assert done.json["captured"] is True, done.json["not_kept"]
+    shown = lonely("env", "show", f"{done.json['run']}/start", "--json").json
+    assert {one["origin"] for one in shown["packages"]} == {"installed"}
+    assert (
+        "packed from its files, as its archive was not at hand: greet"
+        in lonely("env", "show", f"{done.json['run']}/start").out
+    )
+    gone(prefix.parent, lonely.store / "envs", lonely.store / "cache")
+    replayed = lonely("replay", done.json["run"], "--offline", "--json")
+    assert (replayed.code, replayed.json["verdict"]) == (0, "identical"), replayed.err
 
 
-def test_an_edited_file_is_noticed(lonely: Commands, make: Callable[..., Place]) -> None:
+def test_an_edited_file_is_kept_as_it_was_edited(lonely: Commands, make: Callable[..., Place]) -> None:
     prefix, _ = make("greet", "numpy")
     (module,) = prefix.glob("lib/python*/site-packages/greet/__init__.py")
-    module.write_text(module.read_text() + "# mine\n")
+    module.write_text(module.read_text() + "hello = lambda: 'edited'\n")
     lonely.write("greeting.py", FLOW)
     done = lonely("run", "greeting.py", "--python", str(prefix / "bin" / "python"), "--json")
-    assert done.json["captured"] is False
-    assert any("greet" in reason and "changed since conda installed it" in reason for reason in done.json["not_kept"])
+    assert done.json["captured"] is True, done.json["not_kept"]
+    env = f"{done.json['run']}/start"
+    edited = {
+        one["name"]: one["edited"] for one in lonely("env", "show", env, "--json").json["packages"] if one["edited"]
+    }
+    assert edited == {"greet": [module.relative_to(prefix).as_posix()]}
+    assert "edited since it was installed: greet" in lonely("env", "show", env).out
+    gone(prefix.parent, lonely.store / "envs", lonely.store / "cache")
+    replayed = lonely("replay", done.json["run"], "--offline", "--json")
+    assert (replayed.code, replayed.json["verdict"]) == (0, "identical"), replayed.err
+    assert "edited" in lonely("artifact", f"{env}/said").out
 
 
 def test_a_pip_package_on_top_is_packed_again(lonely: Commands, make: Callable[..., Place], tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from stillrun_engine.errors import sentence
 
 if TYPE_CHECKING:
     from stillrun_engine.run import RunOutcome
+    from stillrun_envs.keeping import KeepPackages
 
 __all__ = ["flow_parameters", "run_command", "run_options", "start_run"]
 
@@ -36,6 +37,13 @@ def run_options(function: Any) -> Any:
             type=click.Choice(["ambient", "pypi", "conda"]),
             default="ambient",
             help="What undecorated steps run in: the caller's environment, or a bare Python of their own.",
+        ),
+        click.option(
+            "--keep-packages",
+            type=click.Choice(["all", "missing-from-index", "none"]),
+            default="all",
+            envvar="STILLRUN_KEEP_PACKAGES",
+            help="Which packages of environments stay in the store; with all, the default, a replay needs no network.",
         ),
         click.option(
             "--python",
@@ -77,6 +85,7 @@ def start_run(
     fresh_process: bool,
     offline: bool,
     environment: str,
+    keep_packages: KeepPackages,
     python: str | None,
     quiet: bool,
     as_json: bool,
@@ -101,6 +110,7 @@ def start_run(
             fresh_process=fresh_process,
             offline=offline,
             environment=environment,
+            keep_packages=keep_packages,
         )
         narrator = Narrator(as_json=as_json, quiet=quiet)
         with StopSignals() as stop:

@@ -20,7 +20,9 @@ from stillrun_cli.console import (
 from stillrun_cli.settings import open_store
 from stillrun_engine.archive import KeptRun, Record, open_run
 from stillrun_engine.pathspec import parse_pathspec
+from stillrun_envs.lock import read_lock
 from stillrun_snapshot.digest import Digest
+from stillrun_snapshot.store import Store
 
 __all__ = ["show_command"]
 
@@ -74,12 +76,8 @@ def _print_run(run: KeptRun) -> None:
     facts.append(("code", f"{short(code['tree'])} {code['flow_file']}{_git(code['git'])}"))
     for step, entry in record["steps"].items():
         lock = run.lock_of(step)
-        facts.append(
-            (
-                f"env of {step}",
-                f"lock {short(lock)}" if lock else f"{short(entry['environment'])}, recorded and not kept",
-            )
-        )
+        said = _environment(store, lock) if lock else f"{short(entry['environment'])}, recorded and not kept"
+        facts.append((f"env of {step}", said))
     facts.append(
         (
             "machine",
@@ -99,6 +97,12 @@ def _print_run(run: KeptRun) -> None:
     width = max(len(name) for name, _ in facts)
     for name, value in facts:
         click.echo(f"  {name.ljust(width)}  {clean(str(value))}")
+
+
+def _environment(store: Store, digest: Digest) -> str:
+    lock = read_lock(store, digest)
+    amount = sum(store.size(one) for one in lock.digests() if store.has(one) and not store.is_spare(one))
+    return f"lock {short(digest)}: Python {lock.python.version}, {len(lock.packages)} packages, {size(amount)} kept"
 
 
 def _git(git: Record | None) -> str:

@@ -62,8 +62,9 @@ def _walk(run: KeptRun, tasks: list[Record], packages: bool) -> Iterator[tuple[s
     for environment in sorted({record["steps"][step]["environment"] for step in steps if step in record["steps"]}):
         yield environment, "the record of an environment"
     if packages:
+        whole = record["settings"].get("keep_packages", "all") == "all"
         for lock in sorted({lock for step in steps if (lock := run.lock_of(step))}):
-            yield from _lock(run.store, lock, visited)
+            yield from _lock(run.store, lock, visited, whole=whole)
 
 
 def _code(store: Store, record: Record) -> Iterator[tuple[str, str]]:
@@ -110,7 +111,8 @@ def _artifact(store: Store, digest: str, purpose: str, visited: set[str]) -> Ite
         yield part["digest"], purpose
 
 
-def _lock(store: Store, digest: Digest, visited: set[str]) -> Iterator[tuple[str, str]]:
+def _lock(store: Store, digest: Digest, visited: set[str], *, whole: bool) -> Iterator[tuple[str, str]]:
+    """whole: every package was to be kept; otherwise those that are not here are no damage."""
     if digest in visited:
         return
     visited.add(digest)
@@ -119,11 +121,13 @@ def _lock(store: Store, digest: Digest, visited: set[str]) -> Iterator[tuple[str
     if lock.python.digest is not None:
         yield lock.python.digest, f"the interpreter Python {lock.python.version}"
     for package in lock.packages:
+        if not whole and (store.is_spare(package.digest) or not store.has(package.digest)):
+            continue
         yield package.digest, f"package {package.name} {package.version}"
         if package.source is not None:
             yield package.source.digest, f"the source of package {package.name} {package.version}"
     for build in lock.build_locks():  # what built a wheel is evidence, and builds it again
-        yield from _lock(store, build, visited)
+        yield from _lock(store, build, visited, whole=whole)
 
 
 def check_objects(

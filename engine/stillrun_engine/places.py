@@ -16,6 +16,7 @@ from stillrun_snapshot.digest import Digest
 from stillrun_snapshot.store import Store
 
 if TYPE_CHECKING:
+    from stillrun_envs.keeping import KeepPackages
     from stillrun_envs.prefix import Prefix
     from stillrun_envs.request import EnvRequest
 
@@ -62,14 +63,15 @@ def find_places(
     folder: Path,
     offline: bool,
     default: str = "ambient",
+    keep: KeepPackages = "all",
     offer: Callable[[str, Launch, HostProcess | None], None],
     note: Callable[[str], None],
 ) -> Places:
     """Resolve, keep and build every environment that ``description`` asks for.
 
     folder: where the files that decorators name are looked for. default: what undecorated steps get: 'ambient',
-    'pypi' or 'conda' (nothing but a Python, from that side). offer: takes each environment's launch, and the host that
-    warms up in it already.
+    'pypi' or 'conda' (nothing but a Python, from that side). keep: which packages stay in the store. offer: takes each
+    environment's launch, and the host that warms up in it already.
     """
     steps = {step["name"]: ambient for step in description["steps"]}
     launches = {str(ambient): launch_ambient(caller, face)}
@@ -79,7 +81,13 @@ def find_places(
         from stillrun_envs.resolver import lock_for  # most flows ask for nothing, and it brings a network client
 
         lock = lock_for(
-            request, store, base_python=caller.python, offline=offline, progress=note, environ=caller.variables
+            request,
+            store,
+            base_python=caller.python,
+            offline=offline,
+            keep=keep,
+            progress=note,
+            environ=caller.variables,
         )
         if request.platform is not None:
             continue  # kept for another machine

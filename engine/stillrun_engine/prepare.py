@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from stillrun_engine.caller import Caller
 from stillrun_engine.errors import FlowRefused, error_of
@@ -20,6 +20,9 @@ from stillrun_snapshot.capture import Captured, capture_code
 from stillrun_snapshot.checkout import checkout
 from stillrun_snapshot.digest import Digest
 from stillrun_snapshot.store import Store
+
+if TYPE_CHECKING:
+    from stillrun_envs.keeping import KeepPackages
 
 __all__ = ["Described", "Prepared", "RunRequest", "describe", "prepare"]
 
@@ -36,6 +39,7 @@ class RunRequest:
     fresh_process: bool = False
     offline: bool = False
     environment: str = "ambient"  # of steps that ask for none: 'ambient', 'pypi' or 'conda'
+    keep_packages: KeepPackages = "all"
     limits: InputLimits = field(default_factory=InputLimits)
 
 
@@ -102,6 +106,7 @@ def prepare(store: Store, request: RunRequest, described: Described, reporter: R
         folder=request.flow_file.parent,
         offline=request.offline,
         default=request.environment,
+        keep=request.keep_packages,
         offer=described.executor.offer,
         note=reporter.note,
     )

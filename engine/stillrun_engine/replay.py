@@ -95,7 +95,7 @@ def replay_run(
         )
         executor = LocalExecutor(request.max_workers, load, fresh=request.fresh_process, wake=stop.wake)
         try:
-            places = _places(run, tasks, caller, executor, told)
+            places = _places(run, tasks, caller, executor, told, offline=request.offline)
             # hosts warm up meanwhile; they know no flow and run nothing before the first task
             _refuse_damage(run, tasks)
             lay_out(store, workspace, tree, [file for task in tasks for file in task["files"]])
@@ -135,7 +135,7 @@ def _recorded_caller(run: KeptRun, request: ReplayRequest, workspace: Workspace)
 
 
 def _places(
-    run: KeptRun, tasks: list[Record], caller: Caller, executor: LocalExecutor, told: Reporter
+    run: KeptRun, tasks: list[Record], caller: Caller, executor: LocalExecutor, told: Reporter, *, offline: bool
 ) -> dict[str, _Place]:
     """Every environment of ``tasks``, with a host that warms up in it."""
     face = checkout(run.store, Digest(run.record["face"]))
@@ -143,13 +143,15 @@ def _places(
     for task in tasks:
         environment = task["environment"]
         if environment not in places:
-            places[environment], launch, host = _place(run, task["step"], environment, caller, face, told)
+            places[environment], launch, host = _place(
+                run, task["step"], environment, caller, face, told, offline=offline
+            )
             executor.offer(environment, launch, host)
     return places
 
 
 def _place(
-    run: KeptRun, step: str, environment: str, caller: Caller, face: Path, told: Reporter
+    run: KeptRun, step: str, environment: str, caller: Caller, face: Path, told: Reporter, *, offline: bool
 ) -> tuple[_Place, Launch, HostProcess | None]:
     """Rebuilt from what was kept; what was not kept whole serves as it stands while the caller's is still the same."""
     lock = run.lock_of(step)
@@ -164,7 +166,24 @@ def _place(
         )
     if missing:
         told.note(f"the environment of {step} was not kept whole: {', '.join(missing)} will be missing.")
+    if run.record["settings"].get("keep_packages", "all") != "all":
+        _bring_back(run, lock, caller, told, offline=offline)
     return _Place("rebuilt", lock), *started(run.store, lock, caller, face, told.note)
+
+
+def _bring_back(run: KeptRun, lock: Digest, caller: Caller, told: Reporter, *, offline: bool) -> None:
+    """Have the packages that the run left to their indexes."""
+    absent = run.store.absent(read_lock(run.store, lock).digests())
+    if not absent:
+        return
+    if offline:
+        raise ReplayRefused(
+            f"{run.pathspec} was run with --keep-packages {run.record['settings']['keep_packages']} and {len(absent)} of "
+            "its packages are not here; replay it without --offline, so that they are fetched from where they came."
+        )
+    from stillrun_envs.keeping import bring_back  # it brings a network client
+
+    bring_back(run.store, lock, caller.variables, told.note)
 
 
 class _Replay:
@@ -311,6 +330,7 @@ def _head(run: KeptRun, request: ReplayRequest, clock: Clock) -> dict[str, Any]:
             "max_workers": request.max_workers,
             "fresh_process": request.fresh_process,
             "offline": request.offline,
+            "keep_packages": run.record["settings"].get("keep_packages", "all"),
         },
         "machine": machine_facts(),
         "user": None,

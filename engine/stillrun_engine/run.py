@@ -103,7 +103,7 @@ class _RunTasks:
         self._clock = clock
         self._stop = stop
         self._variables = request.caller.variables
-        self._offline = request.offline
+        self._offline, self._keep = request.offline, request.keep_packages
         self._plan = Plan(Graph(described.description))
         self._modules = set(described.modules)
         self._metadata: set[str] = set()
@@ -190,6 +190,9 @@ class _RunTasks:
         if stopped:
             environments[places.ambient] = {"kind": "ambient", "lock": None}
             return environments, [*missing, "the caller's environment: the run was stopped before it was kept"]
+        if self._keep == "none":
+            environments[places.ambient] = {"kind": "ambient", "lock": None}
+            return environments, [*missing, "the caller's environment: --keep-packages is none"]
         lock = keep_ambient(
             self._store,
             places.ambient,
@@ -205,7 +208,13 @@ class _RunTasks:
 
     def _not_kept(self, lock: Digest) -> list[str]:
         """What of an environment is not in the store, and why."""
-        return [f"{item.name}: {item.reason}" for item in read_lock(self._store, lock).not_kept]
+        what = read_lock(self._store, lock)
+        told = [f"{item.name}: {item.reason}" for item in what.not_kept]
+        spare = [one for one in what.packages if self._store.is_spare(one.digest)]
+        if spare:
+            names = ", ".join(f"{one.name} {one.version}" for one in spare)
+            told.append(f"{names}: --keep-packages is {self._keep}; a replay fetches them again")
+        return told
 
 
 def _head(store: Store, request: RunRequest, prepared: Prepared, clock: Clock) -> dict[str, Any]:
@@ -225,7 +234,11 @@ def _head(store: Store, request: RunRequest, prepared: Prepared, clock: Clock) -
         "cwd": _placed(request.caller.cwd, described.captured.root),
         "source": str(request.flow_file),
         "variables": recorded_variables(places.launches[places.ambient].variables),
-        "settings": {"max_workers": request.max_workers, "fresh_process": request.fresh_process},
+        "settings": {
+            "max_workers": request.max_workers,
+            "fresh_process": request.fresh_process,
+            "keep_packages": request.keep_packages,
+        },
         "machine": machine_facts(),
         "user": _user(),
         "stillrun": __version__,

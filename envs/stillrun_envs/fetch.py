@@ -42,23 +42,37 @@ class Fetched:
 
 
 def fetch(
-    wanted: Sequence[Wanted], store: Store, network: Network, *, progress: Callable[[str], None]
+    wanted: Sequence[Wanted],
+    store: Store,
+    network: Network,
+    *,
+    spare: Callable[[str], bool] = lambda _: False,
+    progress: Callable[[str], None],
 ) -> list[Fetched]:
-    """Every file as a kept object, in the order asked; what the store holds already is not fetched again."""
+    """Every file as an object, in the order asked; what the store holds already is not fetched again.
+
+    spare: whether the file of an address is only held for now, since it can be had again; all others are kept.
+    """
+    for one in wanted:
+        if one.digest and not spare(one.url):
+            store.keep_spare(one.digest)
     held = {one: Fetched(one.digest, store.size(one.digest)) for one in wanted if one.digest and store.has(one.digest)}
     missing = [one for one in dict.fromkeys(wanted) if one not in held]
     if missing:
         known = sum(one.size or 0 for one in missing)
         progress(f"Fetching {len(missing)} package{'s' * (len(missing) > 1)} ({known / 1e6:,.1f} MB).")
-        held.update(zip(missing, _fetched(missing, store, network), strict=True))
+        held.update(zip(missing, _fetched(missing, store, network, spare), strict=True))
     return [held[one] for one in wanted]
 
 
-def _fetched(missing: Sequence[Wanted], store: Store, network: Network) -> list[Fetched]:
+def _fetched(missing: Sequence[Wanted], store: Store, network: Network, spare: Callable[[str], bool]) -> list[Fetched]:
     folder = store.scratch("fetch")
     try:
         with ThreadPoolExecutor(max_workers=_AT_ONCE) as pool:
-            jobs = [pool.submit(_kept, one, folder / str(index), store, network) for index, one in enumerate(missing)]
+            jobs = [
+                pool.submit(_kept, one, folder / str(index), store, network, spare(one.url))
+                for index, one in enumerate(missing)
+            ]
             ended, _ = wait(jobs, return_when=FIRST_EXCEPTION)
             if any(job.exception() for job in ended):
                 pool.shutdown(wait=True, cancel_futures=True)
@@ -70,7 +84,7 @@ def _fetched(missing: Sequence[Wanted], store: Store, network: Network) -> list[
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _kept(one: Wanted, path: Path, store: Store, network: Network) -> Fetched:
+def _kept(one: Wanted, path: Path, store: Store, network: Network, spare: bool) -> Fetched:
     digest, size = _received(one, path, network)
     if one.digest is not None and digest != one.digest:
         raise FetchError(
@@ -78,10 +92,10 @@ def _kept(one: Wanted, path: Path, store: Store, network: Network) -> Fetched:
             f"received {digest} ({size:,} bytes); nothing was kept. "
             "Try again; if it stays so, the file was replaced on the server: choose another version."
         )
-    if size < LOOSE_MIN:
+    if size < LOOSE_MIN and not spare:
         store.put(path.read_bytes())
     else:
-        store.adopt(path, digest, size)
+        store.adopt(path, digest, size, spare=spare)
     return Fetched(digest, size)
 
 

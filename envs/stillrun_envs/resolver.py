@@ -22,7 +22,7 @@ from stillrun_envs.errors import InterpreterError, LockError, Offline, ResolveEr
 from stillrun_envs.formats.listing import Listed
 from stillrun_envs.hints import Hints, keep_hints
 from stillrun_envs.interpreter import keep_interpreter
-from stillrun_envs.keeping import Kept, as_solved, keep_archives, keep_wheels
+from stillrun_envs.keeping import KeepPackages, Kept, as_solved, keep_archives, keep_wheels
 from stillrun_envs.location import without_credentials
 from stillrun_envs.lock import Interpreter, Lock, NotKept, PinnedPackage, read_lock
 from stillrun_envs.memo import Memo, file_identity
@@ -55,6 +55,7 @@ class _Asking:
     progress: Callable[[str], None]
     refresh: bool
     base_python: Path
+    keep: KeepPackages
     last: Lock | None = None  # whose versions stay where nothing speaks against it
     upgrade: tuple[str, ...] = ()  # packages that leave the last lock
 
@@ -73,19 +74,23 @@ def lock_for(
     offline: bool = False,
     refresh: bool = False,
     upgrade: Sequence[str] = (),
+    keep: KeepPackages = "all",
     environ: Mapping[str, str] | None = None,
     progress: Callable[[str], None] = lambda _: None,
 ) -> Digest:
-    """The lock of ``request``, with its interpreter and every package kept in the store.
+    """The lock of ``request``, with its interpreter and every package in the store.
 
     base_python: the Python to use when the request names no version. refresh: resolve again, even if unchanged.
+    keep: which packages stay in the store; the others are there until its cache is emptied.
     upgrade: resolve again, but let only these packages leave the versions of the last lock without need.
     environ: carries the user's proxies, certificates and index settings; the process's own when None.
     Raises ResolveError, FetchError, InterpreterError; Offline when the network is needed and ``offline`` is set.
     """
     surroundings = os.environ if environ is None else environ
     with Memo(store) as memo:
-        asking = _Asking(request, store, memo, surroundings, progress, refresh or bool(upgrade), base_python.absolute())
+        asking = _Asking(
+            request, store, memo, surroundings, progress, refresh or bool(upgrade), base_python.absolute(), keep
+        )
         facts, question = _question(asking)
         known = _remembered(asking, question)
         if known is not None and not asking.refresh:
@@ -158,7 +163,13 @@ def _remembered(asking: _Asking, question: tuple[object, ...]) -> Digest | None:
     digest = Digest.parse(answer.get("lock"))
     if not asking.store.has(digest):
         return None
-    return digest if not asking.store.absent(read_lock(asking.store, digest).digests()) else None
+    needed = read_lock(asking.store, digest).digests()
+    if asking.store.absent(needed):
+        return None
+    if asking.keep == "all":
+        for one in needed:
+            asking.store.keep_spare(one)  # another run may have left it out
+    return digest
 
 
 def _folders(request: EnvRequest) -> list[str]:
@@ -193,7 +204,7 @@ def _resolved(asking: _Asking, facts: PythonFacts) -> tuple[Lock, Hints]:
         asking.progress(f"Resolving {_spoken(request)} for {target.platform}.")
         solution = _solved(asking, target)
         machine, needs = solution.virtual_packages, solution.needs
-        kept = keep_archives(solution.packages, asking.store, asking.network, asking.progress)
+        kept = keep_archives(solution.packages, asking.store, asking.network, asking.progress, asking.keep)
         if request.pypi:
             bound = replace(
                 target, version=solution.python.version, soabi=_soabi(solution.python.version, facts, target)
@@ -293,7 +304,11 @@ def _from_index(
         place=partial(_place, asking.store),
     )
     return keep_wheels(
-        [one for one in chosen if isinstance(one, pypi.Chosen)], asking.store, asking.network, asking.progress
+        [one for one in chosen if isinstance(one, pypi.Chosen)],
+        asking.store,
+        asking.network,
+        asking.progress,
+        asking.keep,
     ) + Kept(tuple(one for one in chosen if isinstance(one, PinnedPackage)))
 
 
@@ -309,7 +324,7 @@ def _from_listing(asking: _Asking, target: Target, facts: PythonFacts) -> Kept:
     elif asking.request.listing.python and not asking.request.listing.python.startswith(target.family):
         said = asking.request.listing.python
         raise ResolveError(f"the lock is for Python {said}, the step runs on {target.version}; write python={said!r}.")
-    kept = keep_archives(list(map(as_solved, archives)), asking.store, asking.network, asking.progress)
+    kept = keep_archives(list(map(as_solved, archives)), asking.store, asking.network, asking.progress, asking.keep)
     files = [one for one in wheels if not one.source]
     builder = _builder(asking, target, facts)
     found = pypi.locate(files, target, asking.request, asking.environ, asking.network)
@@ -318,7 +333,7 @@ def _from_listing(asking: _Asking, target: Target, facts: PythonFacts) -> Kept:
     chosen = [one for one in found if isinstance(one, pypi.Chosen)]
     return (
         kept
-        + keep_wheels(chosen, asking.store, asking.network, asking.progress)
+        + keep_wheels(chosen, asking.store, asking.network, asking.progress, asking.keep)
         + Kept(tuple(map(builder.wheel_of, refs)))
     )
 

@@ -33,11 +33,11 @@ def identity_of(status: os.stat_result) -> Identity:
 
 
 class LooseFolder:
-    """The ``objects`` folder of a store."""
+    """The ``objects`` folder of a store, or another that is laid out like it."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, name: str = "objects") -> None:
         self._root = root
-        self._text = str(root / "objects")
+        self._text = str(root / name)
         self._lock = threading.Lock()
         self._unsynced: set[Path] = set()
 

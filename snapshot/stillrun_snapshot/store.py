@@ -7,11 +7,11 @@ import os
 import stat
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO
 
+from stillrun_snapshot._answers import Location, StoreStats
 from stillrun_snapshot._catalog import Catalog
 from stillrun_snapshot._disk import fresh_name, remove_quietly, writing
 from stillrun_snapshot._layout import FORMAT, STORE_MARK, create_store, is_store, mend_store
@@ -35,33 +35,8 @@ __all__ = ["FORMAT", "LOOSE_MIN", "STORE_MARK", "Location", "Store", "StoreStats
 
 LOOSE_MIN = ENTRY_LIMIT  # from here on an object is a file of its own
 _CACHES = frozenset({"trees", "envs", "pythons", "cache"})
+_SPARE = "cache/objects"  # what can be had again elsewhere: read like any object, reached by nothing, free to delete
 _OVERLAP_MIN = 4 * 1024 * 1024  # below, starting a thread costs more than hashing beside writing saves
-
-
-@dataclass(frozen=True)
-class Location:
-    """Where an object's bytes can be read: in a file, or here when no file holds them raw.
-
-    A path into a pack that is being written is good while this Store is open.
-    """
-
-    path: Path | None
-    offset: int
-    size: int
-    data: bytes | None = None
-
-
-@dataclass(frozen=True)
-class StoreStats:
-    """Sizes of a store. ``stored`` counts what objects take, without headers, log and caches."""
-
-    objects: int
-    size: int
-    stored: int
-    packs: int
-    loose: int
-    refs: int
-    log_bytes: int
 
 
 class Store:
@@ -73,12 +48,13 @@ class Store:
         self._writable = writable
         self._lock = threading.RLock()
         self._loose = LooseFolder(root)
+        self._spare = LooseFolder(root, _SPARE)
         self._catalog = Catalog(root, writable=writable)
         self._packs = PackFolder(root, self._catalog)
         self._seen: dict[Digest, Identity] = {}
         self._new_seen: dict[Digest, Identity] = {}
         self._catalog.refresh()
-        self.refs = RefLog(root, self._catalog, self._lock, before=self.sync, holds=self.has, clock=clock)
+        self.refs = RefLog(root, self._catalog, self._lock, before=self.sync, holds=self._is_kept, clock=clock)
 
     @classmethod
     def open(cls, root: Path, *, create: bool = True, clock: Clock = utc_now) -> Store:
@@ -160,9 +136,10 @@ class Store:
             blocks = blocks_of_file(source, limit)
             return self._put_blocks(blocks, lambda digest, count: _require_digest(path, digest, count, expect))
 
-    def adopt(self, path: Path, digest: Digest, size: int) -> None:
+    def adopt(self, path: Path, digest: Digest, size: int, *, spare: bool = False) -> None:
         """Take a finished file below ``tmp/`` whose writer named its digest: rename it to its place.
 
+        spare: it can be had again elsewhere, and may be deleted at any time (see ``is_spare``).
         Raises StoreError when it is not a plain file of that size there. It is gone from ``tmp/`` in any case.
         """
         digest = Digest(digest)
@@ -177,7 +154,19 @@ class Store:
             if self._hit(digest, size):
                 remove_quietly(path)
             else:
-                self._remember(digest, self._loose.take(path, digest))
+                self._remember(digest, (self._spare if spare else self._loose).take(path, digest))
+
+    def is_spare(self, digest: Digest) -> bool:
+        """Return whether the object is held for now only, in the cache: no ref may rest on it."""
+        digest = Digest(digest)
+        return self._spare.identity(digest) is not None and not self._is_kept(digest)
+
+    def keep_spare(self, digest: Digest) -> None:
+        """Keep for good an object that is held for now; nothing happens to others. Raises ObjectCorrupt."""
+        digest = Digest(digest)
+        if self.is_spare(digest):
+            self.put_file(self._spare.path(digest), expect=digest)
+            remove_quietly(self._spare.path(digest))
 
     def get(self, digest: Digest) -> bytes:
         """Return the object's bytes, hashed; raises ObjectMissing or ObjectCorrupt."""
@@ -211,7 +200,7 @@ class Store:
         missing = {digest for digest in rest if self._loose.identity(digest) is None}
         for digest in rest - missing:
             self._loose.note_hit(digest)
-        return missing
+        return {digest for digest in missing if self._spare.identity(digest) is None}
 
     def size(self, digest: Digest) -> int:
         """Return the object's length in bytes as it was recorded; raises ObjectMissing."""
@@ -230,7 +219,10 @@ class Store:
                 return Location(self._loose.path(digest), 0, identity[2])
             found = self._packs.read(digest)
             if found is None:
-                raise ObjectMissing(digest, self.root)
+                spare = self._spare.identity(digest)
+                if spare is None:
+                    raise ObjectMissing(digest, self.root)
+                return Location(self._spare.path(digest), 0, spare[2])
             data, (name, entry) = found
             if entry.codec != RAW:
                 return Location(None, 0, len(data), data)
@@ -240,13 +232,14 @@ class Store:
         """Return ``locate(digest)`` with the bytes hashed, now or when the file was as it is now."""
         digest = Digest(digest)
         location = self.locate(digest)
-        identity = self._loose.identity(digest)
-        if location.path is None or identity is None or location.path != self._loose.path(digest):
+        folder = next((one for one in (self._loose, self._spare) if location.path == one.path(digest)), None)
+        identity = None if folder is None else folder.identity(digest)
+        if folder is None or identity is None:
             return location  # small objects are hashed each time, on the way here
         if self._seen.get(digest) == identity or self._known_identity(digest) == identity:
             return location
         self.verify(digest)
-        if self._loose.identity(digest) != identity:
+        if folder.identity(digest) != identity:
             raise ObjectCorrupt(digest, self.root, "its file was replaced while it was hashed")
         self._remember(digest, identity)
         return location
@@ -335,11 +328,21 @@ class Store:
             found = self._packs.read(digest)
         if found is not None:
             return found[0]
-        if self._loose.identity(digest) is not None:
-            return self._loose.path(digest)
+        for folder in (self._loose, self._spare):
+            if folder.identity(digest) is not None:
+                return folder.path(digest)
         raise ObjectMissing(digest, self.root)
 
     def _size(self, digest: Digest) -> int | None:
+        size = self._kept_size(digest)
+        if size is None and (identity := self._spare.identity(digest)) is not None:
+            return identity[2]
+        return size
+
+    def _is_kept(self, digest: Digest) -> bool:
+        return self._kept_size(digest) is not None
+
+    def _kept_size(self, digest: Digest) -> int | None:
         with self._lock:
             entry = self._packs.entry(digest)
             if entry is None:

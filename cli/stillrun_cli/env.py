@@ -12,6 +12,7 @@ _COMMANDS = {
     "lock": ("stillrun_cli.env_make", "Lock what a flow or a file asks for, and keep it."),
     "update": ("stillrun_cli.env_make", "Lock again with newer versions, of all or of some packages."),
     "import": ("stillrun_cli.env_make", "Keep exactly what a lock file of another tool says."),
+    "match": ("stillrun_cli.env_make", "Find on the index the wheels that an environment was installed from."),
     "export": ("stillrun_cli.env_make", "Write a lock as a file of another tool."),
     "list": ("stillrun_cli.env_look", "List locks, names and built environments."),
     "show": ("stillrun_cli.env_look", "Show the Python and the packages of an environment."),

@@ -22,13 +22,14 @@ from stillrun_envs.exporting import exported
 from stillrun_envs.formats import FORMATS
 from stillrun_envs.hints import read_hints
 from stillrun_envs.lock import read_lock
+from stillrun_envs.matching import match_index
 from stillrun_envs.platforms import PLATFORMS
 from stillrun_envs.request import EnvRequest
 from stillrun_envs.resolver import lock_for
 from stillrun_snapshot.digest import Digest
 from stillrun_snapshot.store import Store
 
-__all__ = ["export_command", "import_command", "lock_command", "lock_of", "update_command"]
+__all__ = ["export_command", "import_command", "lock_command", "lock_of", "match_command", "update_command"]
 
 
 def request_options(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -146,6 +147,46 @@ def export_command(ctx: click.Context, env: str, form: str, out: Path | None, dr
     with whole_file(out) as part:
         part.write(text.encode())
     click.echo(f"wrote {out}", err=True)
+
+
+@click.command("match")
+@click.argument("env", metavar="ENV")
+@click.option("--name", metavar="NAME", help="Call the lock NAME; its environment is never cleaned up.")
+@common_options
+@click.pass_context
+def match_command(ctx: click.Context, env: str, name: str | None, as_json: bool) -> None:
+    """Find on the index the wheels that ENV was installed from, and print a lock that has them.
+
+    What a run borrowed of your environment is kept as files. Where the index has a wheel of exactly these files, the new
+    lock names that wheel, so that it can be exported; the run keeps its own.
+    """
+    told, called = Narrator(as_json=as_json, quiet=False), caller()
+    with open_store(ctx, create=True) as store:
+        lock, matches = match_index(store, lock_of(store, env), called.variables, told.note)
+        store.sync()
+        if name is not None:
+            pin(store, name, lock)
+    rows = [
+        {
+            "name": one.package.name,
+            "version": one.package.version,
+            "file": one.found.file if one.found else None,
+            "digest": one.found.digest if one.found else None,
+            "reason": one.reason or None,
+        }
+        for one in matches
+    ]
+    if as_json:
+        print_json({"lock": lock, "packages": rows, "name": name})
+        return
+    if rows:
+        table = [
+            (str(r["name"]), str(r["version"]), clean(str(r["file"] or f"kept as files: {r['reason']}"))) for r in rows
+        ]
+        print_table(("PACKAGE", "VERSION", "ON THE INDEX"), table)
+    else:
+        click.echo("every package of it is a file of an index or channel already.")
+    click.echo(f"lock {lock}")
 
 
 def lock_of(store: Store, env: str) -> Digest:

@@ -254,6 +254,7 @@ def _asked(store: Store, file: str, called: Caller, options: dict[str, Any]) -> 
         class_name=class_name or None,
         python=options["python"],
         platforms=options["platforms"],
+        every_platform=True,
         extras=options["extras"],
         groups=options["groups"],
     )

@@ -15,7 +15,7 @@ from stillrun_engine.places import requests_of
 from stillrun_engine.prepare import RunRequest, describe
 from stillrun_engine.stopping import StopSignals
 from stillrun_engine.warm import warm_host
-from stillrun_envs.asking import asked_of_file
+from stillrun_envs.asking import asked_of_file, platforms_in
 from stillrun_envs.hints import known_locks
 from stillrun_envs.request import EnvRequest
 from stillrun_envs.resolver import target_for
@@ -95,16 +95,25 @@ def requests_in(
     class_name: str | None = None,
     python: str | None = None,
     platforms: Sequence[str] = (),
+    every_platform: bool = False,
     extras: Sequence[str] = (),
     groups: Sequence[str] = (),
 ) -> list[AskedFor]:
-    """What a flow file, or a file of requirements or a lock of any tool, asks for on each platform."""
+    """What a flow file, or a file of requirements or a lock of any tool, asks for here and on each of ``platforms``.
+
+    every_platform: on those that the file itself says it is for, and here only when this is one of them.
+    """
     if not file.is_file():
         raise EngineError(f"there is no file {file}; give a flow, or a file such as environment.yml or pylock.toml.")
     if file.suffix == ".py":
         return _of_flow(store, file, caller, class_name)
     found = []
-    for platform in (None, *platforms):
+    wanted: list[str | None] = [None, *platforms]
+    if every_platform:
+        here = target_for(python, caller.python, store, environ=caller.variables)
+        named = platforms_in(file, here)
+        wanted = [None if one == here.platform else one for one in named] + list(platforms) if named else wanted
+    for platform in dict.fromkeys(wanted):
         target = target_for(python, caller.python, store, environ=caller.variables, platform=platform)
         request = asked_of_file(file, target, extras=extras, groups=groups)
         found.append(AskedFor(file.name, request if platform is None else request.on(platform)))

@@ -21,7 +21,7 @@ from stillrun_envs.location import without_credentials_in
 from stillrun_envs.platforms import Target
 from stillrun_envs.request import DEFAULT_CHANNELS, EnvRequest
 
-__all__ = ["asked_of_file", "platforms_of", "request_from"]
+__all__ = ["asked_of_file", "platforms_in", "platforms_of", "request_from"]
 
 _KINDS: tuple[Kind, ...] = ("pypi", "conda")
 _OPERATORS = ("<", ">", "=", "!", "~", "@", ";", "[")
@@ -77,6 +77,13 @@ def asked_of_file(path: Path, target: Target, *, extras: Sequence[str] = (), gro
         overrides=asked.overrides,
         **_file_settings(asked),
     )
+
+
+def platforms_in(path: Path, target: Target) -> tuple[str, ...]:
+    """The platforms that a file of wishes says it is for, as environment.yml and pixi.toml do; none when it says nothing."""
+    from stillrun_envs import formats
+
+    return () if formats.is_lock(path) else formats.read_request_file(path, target).platforms
 
 
 def platforms_of(decorators: Decorators) -> tuple[str, ...]:

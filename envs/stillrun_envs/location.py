@@ -9,15 +9,25 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 __all__ = ["file_name", "local_path", "without_credentials", "without_credentials_in"]
 
 _TOKEN = re.compile(r"/t/[^/]+(?=/|$)")  # conda channels carry a token in the path: /t/<token>/channel
+_USER = re.compile(r"://[^/?#]*@")
+_ACCOUNTS = ("ssh", "git+ssh")
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*://[^\s'\"<>]+")
 
 
 def without_credentials(url: str) -> str:
-    """The address without user, password, conda token, query and fragment; other text unchanged."""
+    """The address without user, password, conda token, query and fragment; other text unchanged.
+
+    The user of an ssh address stays: it is the account of the service, 'git', and no secret.
+    """
     if "://" not in url:
         return url
-    parts = urlsplit(url)
-    host = parts.netloc.rpartition("@")[2]
+    try:
+        parts = urlsplit(url)
+    except ValueError:  # such as https://[host, which is no address but may hold a password
+        return re.split(r"[?#]", _USER.sub("://", url), maxsplit=1)[0]
+    user, at, host = parts.netloc.rpartition("@")
+    if parts.scheme in _ACCOUNTS:
+        host = f"{user.partition(':')[0]}{at}{host}"
     return urlunsplit((parts.scheme, host, _TOKEN.sub("", parts.path), "", ""))
 
 

@@ -110,7 +110,7 @@ class Target:
     @property
     def sysconfig_platform(self) -> str:
         """What ``sysconfig`` calls the platform there."""
-        _, machine, system, _ = PLATFORMS[self.platform]
+        _, machine, system, _ = PLATFORMS.get(self.platform) or _unknown(self.platform)
         if system == "linux":
             return f"linux-{machine}"
         release = self.system or _MACOS
@@ -131,7 +131,7 @@ class Target:
 
     def markers(self) -> dict[str, str]:
         """The environment that dependency markers are evaluated in there (PEP 508)."""
-        _, machine, system, name = PLATFORMS[self.platform]
+        _, machine, system, name = PLATFORMS.get(self.platform) or _unknown(self.platform)
         return {
             "implementation_name": self.implementation,
             "implementation_version": self.version,
@@ -168,3 +168,9 @@ class Target:
             if (release[0], minor) in legacy and (machine == "x86_64" or minor == 17):
                 yield f"{legacy[release[0], minor]}_{machine}"
         yield f"linux_{machine}"
+
+
+def _unknown(platform: str) -> tuple[str, str, str, str]:
+    """Of a machine that conda does not know, what its ``sysconfig`` name such as linux-riscv64 tells, as in PLATFORMS."""
+    system, _, machine = platform.partition("-")
+    return machine, machine, system, system.capitalize()

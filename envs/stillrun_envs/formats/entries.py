@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from urllib.parse import quote, unquote, urlsplit, urlunsplit
+from urllib.parse import quote, unquote, urlsplit
+
+from packaging.specifiers import InvalidSpecifier, SpecifierSet
 
 from stillrun_envs.formats.artifacts import conda_file, name_of_file, pypi_name, same_version, sdist_suffix
 from stillrun_envs.formats.document import Document, Table
@@ -24,6 +26,7 @@ __all__ = [
     "git_reference",
     "normal_name",
     "require_platform",
+    "require_python",
 ]
 
 
@@ -127,23 +130,16 @@ def direct_entry(
 
 
 def git_reference(url: str, commit: str, subdirectory: str = "") -> str:
-    """A git commit as PEP 508 names it."""
+    """A git commit, branch or tag as PEP 508 names it; with none, the repository's own choice."""
     base = url if "+" in urlsplit(url).scheme else f"git+{url}"
-    return f"{base}@{commit}" + (f"#subdirectory={quote(subdirectory)}" if subdirectory else "")
+    at = f"@{commit}" if commit else ""
+    return f"{base}{at}" + (f"#subdirectory={quote(subdirectory)}" if subdirectory else "")
 
 
 def bare_reference(reference: str) -> str:
-    """The direct reference without credentials; the folder that it names inside of a source stays.
-
-    The user of an ssh address stays too: it is the account of the service, 'git', and no secret.
-    """
-    parts = urlsplit(reference)
-    wanted = [part for part in parts.fragment.split("&") if part.startswith("subdirectory=")]
-    if parts.scheme in ("git+ssh", "ssh"):
-        user, at, host = parts.netloc.rpartition("@")
-        bare = urlunsplit((parts.scheme, f"{user.partition(':')[0]}{at}{host}", parts.path, "", ""))
-    else:
-        bare = without_credentials(reference)
+    """The direct reference without credentials; the folder that it names inside of a source stays."""
+    wanted = [part for part in urlsplit(reference).fragment.split("&") if part.startswith("subdirectory=")]
+    bare = without_credentials(reference)
     return f"{bare}#{wanted[0]}" if wanted else bare
 
 
@@ -183,6 +179,22 @@ def require_platform(document: Document, platforms: Sequence[str], target: Targe
     raise document.error(
         f"{document.name} is locked for {named or 'no platform'}, this is {target.platform}; lock it with {cure}."
     )
+
+
+def require_python(document: Document, root: Table, target: Target) -> None:
+    """Refuse a lock whose ``requires-python`` leaves out the Python that is asked for."""
+    wanted = root.maybe("requires-python")
+    try:
+        # of another machine's Python the family alone may be known
+        version = target.version if target.version.count(".") > 1 else f"{target.version}.99"
+        fits = SpecifierSet(wanted).contains(version, prereleases=True)
+    except InvalidSpecifier as err:
+        raise root.wrong("requires-python", "a version specifier") from err
+    if not fits:
+        raise document.refused(
+            f"is locked for Python {wanted}, and {target.version} is asked for",
+            "Ask for another with python=…, or lock anew.",
+        )
 
 
 def _spoken(one: Listed) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
+from urllib.parse import parse_qs, urlsplit
 
 from stillrun_envs.formats.document import Document, Table
 from stillrun_envs.formats.entries import (
@@ -11,6 +13,7 @@ from stillrun_envs.formats.entries import (
     conda_entry,
     direct_entry,
     distinct,
+    git_reference,
     normal_name,
     require_platform,
 )
@@ -24,6 +27,7 @@ __all__ = ["read_lock", "write"]
 
 _VERSIONS = ("6", "7")
 _DEFAULT = "default"
+_COMMIT = re.compile(r"^([0-9a-f]{40}|[0-9a-f]{64})$")
 
 
 def read_lock(document: Document, target: Target, extras: Sequence[str] = (), groups: Sequence[str] = ()) -> Listing:
@@ -127,6 +131,8 @@ def _pypi_entry(document: Document, table: Table, location: str) -> Listed:
     digest = table.digest("sha256") or (
         Table(document, table.place, {"sha256": told}).digest("sha256") if told else None
     )
+    if address.startswith("git+"):
+        address = _commit(table, address)
     return direct_entry(
         table,
         name,
@@ -135,6 +141,19 @@ def _pypi_entry(document: Document, table: Table, location: str) -> Listed:
         digest=digest,
         depends=table.texts("requires_dist"),
     )
+
+
+def _commit(table: Table, location: str) -> str:
+    """The commit that an address such as git+https://host/repository?rev=main#COMMIT names, as PEP 508 does."""
+    parts = urlsplit(location)
+    asked = parse_qs(parts.query)
+    path, _, told = parts.path.partition("@")
+    commit = parts.fragment if _COMMIT.match(parts.fragment) else told
+    if not _COMMIT.match(commit):
+        raise table.refused(f"names no commit of {without_credentials(location)[:120]}")
+    inside = parse_qs(parts.fragment) if "=" in parts.fragment else {}
+    inner = [*asked.get("subdirectory", ()), *inside.get("subdirectory", ()), ""]
+    return git_reference(parts._replace(path=path, query="", fragment="").geturl(), commit, inner[0])
 
 
 def _selector(one: Listed) -> str:

@@ -27,10 +27,12 @@ def read_request(document: Document, target: Target, extras: Sequence[str] = (),
         said = f"asks for its packages in [tool.{other}]" if other else "has no [project]"
         raise document.refused(said, "Write them in [project] dependencies (PEP 621).")
     _require_python(document, project, target)
+    _require_static(document, project, extras)
     texts = [*_dependencies(document, project, extras), *_grouped(document, root, groups)]
     sources = _Sources(document, uv, target)
-    default = [one.text("url") for one in uv.tables("index") if one.flag("default")]
-    others = [one.text("url") for one in uv.tables("index") if not one.flag("default")]
+    general = [one for one in uv.tables("index") if not one.flag("explicit")]
+    default = [one.text("url") for one in general if one.flag("default")]
+    others = [one.text("url") for one in general if not one.flag("default")]
     return Asked(
         pypi=tuple(sources.applied(text) for text in dict.fromkeys(texts)),
         index_url=uv.maybe("index-url") or (default[0] if default else None),
@@ -62,6 +64,16 @@ def _require_python(document: Document, project: Table, target: Target) -> None:
         raise document.refused(
             f"is for Python {wanted}, and the step runs on {target.version}", "Ask for another with python=…"
         )
+
+
+def _require_static(document: Document, project: Table, extras: Sequence[str]) -> None:
+    """Refuse a project whose dependencies only its build backend knows."""
+    for name in ("dependencies", *(["optional-dependencies"] if extras else [])):
+        if name in project.texts("dynamic"):
+            raise document.refused(
+                f"leaves its {name} to its build backend ('dynamic')",
+                "Lock it with 'uv lock' or 'uv pip compile pyproject.toml -o pylock.toml', and name that file.",
+            )
 
 
 def _dependencies(document: Document, project: Table, extras: Sequence[str]) -> Iterator[str]:
@@ -119,6 +131,10 @@ class _Sources:
         self._document, self._target = document, target
         self._table = uv.table("sources")
         self._names = {canonicalize_name(name): name for name in self._table.values}
+        indexes = uv.tables("index")
+        self._indexes = {one.maybe("name"): one for one in indexes}
+        general = [one for one in indexes if not one.flag("explicit")]
+        self._first = next((one for one in general if not one.flag("default")), next(iter(general), None))
 
     def applied(self, text: str) -> str:
         """The requirement, with the address that its source names."""
@@ -148,20 +164,19 @@ class _Sources:
     def _address(self, name: str, one: Table) -> str | None:
         if "git" in one:
             revision = next((one.maybe(key) for key in ("rev", "tag", "branch") if key in one), "")
-            address = git_reference(one.text("git"), revision, one.maybe("subdirectory"))
-            return address if revision else address.replace("@", "", 1) if address.endswith("@") else _bare(address)
+            return git_reference(one.text("git"), revision, one.maybe("subdirectory"))
         if "path" in one:
             return absolute(self._document, one.text("path"))
         if "url" in one:
             inner = one.maybe("subdirectory")
             return one.text("url") + (f"#subdirectory={inner}" if inner else "")
         if "index" in one:
-            return None  # its index is among those that are asked
+            index = self._indexes.get(one.text("index"))
+            if index is None or index is not self._first:  # others would be asked for the package before it
+                raise one.refused(
+                    f"takes {name} from the index {one.text('index')!r} alone, and here one list of indexes serves all packages",
+                    "Lock the project with 'uv lock' and write lock='uv.lock', or name the wheel with url=….",
+                )
+            return None  # it is asked first
         kind: Any = next(iter(one.values), "nothing")
         raise one.refused(f"takes {name} from {kind!r}, which is not read here", "Name its folder with path=…")
-
-
-def _bare(address: str) -> str:
-    """A git address without the empty revision."""
-    base, _, fragment = address.partition("#")
-    return base.removesuffix("@") + (f"#{fragment}" if fragment else "")

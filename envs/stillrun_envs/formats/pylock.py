@@ -6,11 +6,19 @@ from collections.abc import Sequence
 from typing import Any
 
 from packaging.markers import InvalidMarker, Marker
-from packaging.specifiers import InvalidSpecifier, SpecifierSet
+from packaging.utils import canonicalize_name
 
 from stillrun_envs.formats.artifacts import best_wheel
 from stillrun_envs.formats.document import Document, Table
-from stillrun_envs.formats.entries import absolute, direct_entry, distinct, file_entry, git_reference, normal_name
+from stillrun_envs.formats.entries import (
+    absolute,
+    direct_entry,
+    distinct,
+    file_entry,
+    git_reference,
+    normal_name,
+    require_python,
+)
 from stillrun_envs.formats.listing import Listed, Listing
 from stillrun_envs.formats.spelling import toml_list, toml_table, toml_text
 from stillrun_envs.formats.writing import require_addresses, require_wheels
@@ -26,10 +34,13 @@ def read_lock(document: Document, target: Target, extras: Sequence[str] = (), gr
     version = root.maybe("lock-version")
     if version.partition(".")[0] != "1":
         raise document.refused(f"has lock-version {version or 'none'}, and 1.0 is the one that is read", "")
-    _require_python(document, root, target)
+    require_python(document, root, target)
+    _require_known(document, root, "extras", extras)
+    _require_known(document, root, "dependency-groups", groups)
     context: dict[str, Any] = dict(target.markers())
     context.pop("extra", None)
-    context |= {"extras": frozenset(extras), "dependency_groups": frozenset((*groups, *root.texts("default-groups")))}
+    chosen = map(canonicalize_name, (*groups, *root.texts("default-groups")))
+    context |= {"extras": frozenset(map(canonicalize_name, extras)), "dependency_groups": frozenset(chosen)}
     environments = root.texts("environments")
     if environments and not any(_holds(root, one, context) for one in environments):
         raise document.error(
@@ -71,19 +82,12 @@ def write(listing: Listing) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _require_python(document: Document, root: Table, target: Target) -> None:
-    wanted = root.maybe("requires-python")
-    try:
-        # of another machine's Python the family alone may be known
-        version = target.version if target.version.count(".") > 1 else f"{target.version}.99"
-        fits = SpecifierSet(wanted).contains(version, prereleases=True)
-    except InvalidSpecifier as err:
-        raise root.wrong("requires-python", "a version specifier") from err
-    if not fits:
-        raise document.refused(
-            f"is locked for Python {wanted}, and {target.version} is asked for",
-            "Ask for another with python=…, or lock anew.",
-        )
+def _require_known(document: Document, root: Table, key: str, asked: Sequence[str]) -> None:
+    known = {canonicalize_name(name) for name in root.texts(key)}
+    for name in asked:
+        if canonicalize_name(name) not in known:
+            what = "extra" if key == "extras" else "dependency group"
+            raise document.refused(f"has no {what} {name!r}", f"It has {', '.join(sorted(known)) or 'none'}.")
 
 
 def _holds(table: Table, text: str, context: dict[str, Any]) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 from collections.abc import Iterator, Sequence
@@ -29,14 +30,14 @@ __all__ = ["Lines", "read_lines", "read_lock", "read_request", "write"]
 
 _HASH = re.compile(r"--hash[= ]\s*(\S+)")
 _DEPTH_MAX = 10  # files that name files
-_PASSED_OVER = (
-    "--only-binary",
-    "--no-binary",
-    "--prefer-binary",
-    "--require-hashes",
-    "--trusted-host",
-    "--use-feature",
-)
+_PASSED_OVER = ("--only-binary", "--prefer-binary", "--require-hashes", "--trusted-host", "--use-feature")
+_OF_ONE = ("hash", "config-settings", "config-setting", "global-option")  # options on the line of a requirement
+_REFUSED = {
+    "--no-index": "Set UV_NO_INDEX=1 where you run, and drop the line.",
+    "--no-binary": "What has a wheel is never built here: name the archive, as in 'name @ https://…/name-1.0.tar.gz'.",
+}
+_VARIABLE = re.compile(r"\$\{([A-Z0-9_]+)\}")
+_COMMIT = re.compile(r"^([0-9a-f]{40}|[0-9a-f]{64})$")
 _HEAD = (
     "# The exact packages of an environment. Written by Stillrun; install with: pip install --require-hashes -r FILE\n"
 )
@@ -130,7 +131,8 @@ def _logical(text: str) -> Iterator[str]:
     for line in joined.splitlines():
         bare = re.sub(r"(^|\s)#.*$", "", line).strip()
         if bare:
-            yield bare
+            # as pip does, since addresses take their credentials from there; one that is not set stays as it is
+            yield _VARIABLE.sub(lambda match: os.environ.get(match[1]) or match[0], bare)
 
 
 def _option(lines: Lines, document: Document, line: str, depth: int) -> None:
@@ -152,8 +154,8 @@ def _option(lines: Lines, document: Document, line: str, depth: int) -> None:
         lines.requirements.append(_requirement(document, value))
     elif name == "--pre":
         lines.prereleases = True
-    elif name not in ("--no-index", *_PASSED_OVER):
-        raise document.refused(f"has the option {name!r}, which is not known here", "Leave it out.")
+    elif name not in _PASSED_OVER:
+        raise document.refused(f"has the option {name!r}, which is not known here", _REFUSED.get(name, "Leave it out."))
 
 
 def _split_option(document: Document, line: str) -> tuple[str, str]:
@@ -171,7 +173,13 @@ def _requirement(document: Document, line: str) -> tuple[str, tuple[Digest, ...]
         hashes = tuple(Digest.parse(one) for one in _HASH.findall(line) if one.startswith("sha256:"))
     except StoreError as err:
         raise document.refused(f"has a hash in the line {line[:60]!r} that is none") from err
-    bare = re.split(r"\s--[a-z]", line, maxsplit=1)[0].strip()
+    bare, *options = (part.strip() for part in re.split(r"\s--(?=[a-z])|\s-(?=[A-Z] )", line))
+    for option in options:
+        name = re.split(r"[= ]", option, maxsplit=1)[0]
+        if name not in (*_OF_ONE, "C"):
+            raise document.refused(
+                f"has the option --{name} in the line {bare[:60]!r}, which is not known here", "Leave it out."
+            )
     local = re.match(r"^(\.{0,2}/|~/|file:)", bare) or (
         bare.endswith((".whl", ".tar.gz", ".zip")) and " @ " not in bare
     )
@@ -216,6 +224,12 @@ def _pinned(document: Document, requirement: Requirement, hashes: tuple[Digest, 
     pins = [one.version for one in requirement.specifier if one.operator in ("==", "===") and "*" not in one.version]
     table = Table(document, requirement.name, {})
     if requirement.url is not None:
+        parts = urlsplit(requirement.url)
+        if parts.scheme.startswith("git+") and not _COMMIT.match(parts.path.partition("@")[2]):
+            raise document.refused(
+                f"is a lock, and asks for {requirement.name} at a git reference that may move",
+                "Name its commit with all 40 digits.",
+            )
         entry = direct_entry(table, requirement.name, "", requirement.url, hashes=hashes)
         return entry if entry.digest or len(hashes) != 1 else _with_digest(entry, hashes[0])
     if len(pins) != 1 or not hashes:

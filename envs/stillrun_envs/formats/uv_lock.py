@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import deque
 from collections.abc import Sequence
 from typing import Any
@@ -11,7 +12,7 @@ from packaging.utils import canonicalize_name
 
 from stillrun_envs.formats.artifacts import best_wheel
 from stillrun_envs.formats.document import Document, Table
-from stillrun_envs.formats.entries import absolute, direct_entry, distinct, file_entry, git_reference
+from stillrun_envs.formats.entries import absolute, direct_entry, distinct, file_entry, git_reference, require_python
 from stillrun_envs.formats.listing import Listed, Listing
 from stillrun_envs.location import file_name
 from stillrun_envs.platforms import Target
@@ -19,6 +20,8 @@ from stillrun_envs.platforms import Target
 __all__ = ["read_lock"]
 
 _Node = tuple[str, str]  # name, version
+# how uv writes, in a marker, that an extra or a group of the project is chosen: extra-7-project-cpu, the name's length first
+_CONFLICT = re.compile(r"extra (?P<sign>==|!=) '(?P<kind>extra|group)-(?P<size>\d+)-(?P<rest>[^']+)'")
 
 
 def read_lock(document: Document, target: Target, extras: Sequence[str] = (), groups: Sequence[str] = ()) -> Listing:
@@ -26,6 +29,7 @@ def read_lock(document: Document, target: Target, extras: Sequence[str] = (), gr
     root = document.toml()
     if root.number("version") != 1:
         raise document.refused(f"has version {root.number('version')}, and 1 is the one that is read", "")
+    require_python(document, root, target)
     project = _Project(document, root, target)
     packages = [project.entry(node) for node in project.needed(extras, groups)]
     return Listing(python="", platform=target.platform, packages=distinct(document, packages))
@@ -35,7 +39,8 @@ class _Project:
     """The packages of a uv.lock and what needs what."""
 
     def __init__(self, document: Document, root: Table, target: Target) -> None:
-        self._document, self._target = document, target
+        self._document, self._target, self._root = document, target, root
+        self._chosen: set[tuple[str, str, str]] = set()  # kind, project, extra or group
         self._markers: dict[str, Any] = {**target.markers(), "extra": ""}
         self._packages: dict[_Node, Table] = {}
         self._versions: dict[str, list[_Node]] = {}
@@ -56,6 +61,7 @@ class _Project:
                 "Export the one you mean: uv export --format pylock.toml.",
             )
         root = self._roots[0]
+        self._choose(root[0], extras, groups)
         waiting: deque[tuple[_Node, str]] = deque([(root, "")])
         table = self._packages[root]
         for extra in extras:
@@ -135,9 +141,32 @@ class _Project:
 
     def _true(self, table: Table, text: str) -> bool:
         try:
-            return Marker(text).evaluate(self._markers)
+            return Marker(_CONFLICT.sub(self._settled, text)).evaluate(self._markers)
         except (InvalidMarker, ValueError, KeyError) as err:
             raise table.refused(f"has the marker {text[:80]!r}, which is none") from err
+
+    def _settled(self, match: re.Match[str]) -> str:
+        """A marker that is true where the project's extra or group was asked for, which uv writes into markers of packages."""
+        kind, size, rest = match["kind"], int(match["size"]), match["rest"]
+        chosen = (kind, rest[:size], rest[size + 1 :]) in self._chosen
+        return f"python_version {'>' if chosen == (match['sign'] == '==') else '<'} '0'"
+
+    def _choose(self, root: str, extras: Sequence[str], groups: Sequence[str]) -> None:
+        """Take note of the extras and groups that were asked for. Refuses two that the file says exclude each other."""
+        named = (*(("extra", one) for one in extras), *(("group", one) for one in groups))
+        self._chosen = {(kind, root, canonicalize_name(name)) for kind, name in named}
+        for index, one in enumerate(self._root.items("conflicts")):
+            members = Table(self._document, "", {"conflicts": one}).tables("conflicts")
+            both = [
+                item.maybe(kind)
+                for item in members
+                for kind in ("extra", "group")
+                if (kind, canonicalize_name(item.maybe("package")), canonicalize_name(item.maybe(kind))) in self._chosen
+            ]
+            if len(both) > 1:
+                raise self._document.refused(
+                    f"says in conflicts[{index}] that {' and '.join(both)} exclude each other", "Ask for one of them."
+                )
 
     def _require(self, table: Table, name: str, what: str) -> None:
         if canonicalize_name(name) not in map(canonicalize_name, table.values):

@@ -12,7 +12,7 @@ import shutil
 import sys
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,8 @@ from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel
 from stillrun_envs import command
 from stillrun_envs.discovery import PythonFacts
 from stillrun_envs.errors import BuildError, ResolveError
+from stillrun_envs.hints import PackageOrigin
+from stillrun_envs.location import without_credentials
 from stillrun_envs.lock import PinnedPackage, Source, package_from_record
 from stillrun_envs.memo import Memo
 from stillrun_envs.network import Network
@@ -71,6 +73,7 @@ class Builder:
     progress: Callable[[str], None]
     lock_build: Callable[[Sequence[str]], Digest]  # the lock of an environment with these requirements
     prefix_of: Callable[[Digest], Prefix]
+    origins: list[PackageOrigin] = field(default_factory=list)  # of the sources, as they are met
 
     def wheel_of(self, ref: SourceRef) -> PinnedPackage:
         """The kept wheel of a source; built when this source was not built for this Python before.
@@ -78,6 +81,8 @@ class Builder:
         Raises BuildError with the end of what the build said, ResolveError when the wheel is for another machine.
         """
         with opened_source(ref, self.store, self.network, self.environ, self.progress) as kept:
+            if ref.kind != "folder":
+                self.origins.append(PackageOrigin(kept.digest, without_credentials(ref.location)))
             python = (self.target.version, self.target.soabi, self.target.platform)
             question = ("built", _LAYOUT, ref.name, str(kept.digest), kept.commit, ref.subdirectory, *python)
             known = self.memo.get(*question)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from urllib.parse import quote
+
 from stillrun_envs.contents import md5_of, package_facts
+from stillrun_envs.formats.entries import git_reference
 from stillrun_envs.formats.listing import Listed, Listing
 from stillrun_envs.hints import Hints, read_hints
-from stillrun_envs.lock import PinnedPackage, read_lock
+from stillrun_envs.location import file_name
+from stillrun_envs.lock import PinnedPackage, Source, read_lock
 from stillrun_envs.platforms import platform_of
 from stillrun_snapshot.digest import Digest
 from stillrun_snapshot.store import Store
@@ -38,6 +42,8 @@ def listing_of(store: Store, digest: Digest) -> Listing:
 
 
 def _listed(store: Store, one: PinnedPackage, hints: Hints) -> Listed:
+    if one.source is not None and (built := _of_source(store, one, one.source, hints)) is not None:
+        return built
     origin = hints.origin(one.digest)
     return Listed(
         manager=one.manager,
@@ -51,6 +57,29 @@ def _listed(store: Store, one: PinnedPackage, hints: Hints) -> Listed:
         build=one.build,
         subdir=one.subdir,
         depends=package_facts(store, one).depends,
+    )
+
+
+def _of_source(store: Store, one: PinnedPackage, source: Source, hints: Hints) -> Listed | None:
+    """A wheel that was built here, as the source that others can fetch and build; None when nobody else has that."""
+    origin = hints.origin(source.digest)
+    if origin is None or not origin.url or source.kind == "folder":
+        return None
+    depends, inner = package_facts(store, one).depends, source.subdirectory
+    fragment = f"#subdirectory={quote(inner)}" if inner else ""
+    if source.kind == "git":
+        reference = git_reference(origin.url, source.commit, inner)
+        return Listed("pypi", one.name, one.version, "", "", depends=depends, source=reference)
+    return Listed(
+        "pypi",
+        one.name,
+        one.version,
+        file_name(origin.url),
+        origin.url,
+        source.digest,
+        size=source.size,
+        depends=depends,
+        source=origin.url + fragment,
     )
 
 

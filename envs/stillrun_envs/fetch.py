@@ -6,8 +6,10 @@ import hashlib
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import urllib3
 
@@ -21,6 +23,7 @@ __all__ = ["Fetched", "Wanted", "fetch"]
 
 _BLOCK = 1 << 18
 _AT_ONCE = 8
+_SLOW_S = 15  # after which it is said what is waited for
 _SIZE_MAX = 16 << 30  # no package is larger; a server must not fill the disk
 
 
@@ -61,11 +64,17 @@ def fetch(
     if missing:
         known = sum(one.size or 0 for one in missing)
         progress(f"Fetching {len(missing)} package{'s' * (len(missing) > 1)} ({known / 1e6:,.1f} MB).")
-        held.update(zip(missing, _fetched(missing, store, network, spare), strict=True))
+        held.update(zip(missing, _fetched(missing, store, network, spare, progress), strict=True))
     return [held[one] for one in wanted]
 
 
-def _fetched(missing: Sequence[Wanted], store: Store, network: Network, spare: Callable[[str], bool]) -> list[Fetched]:
+def _fetched(
+    missing: Sequence[Wanted],
+    store: Store,
+    network: Network,
+    spare: Callable[[str], bool],
+    progress: Callable[[str], None],
+) -> list[Fetched]:
     folder = store.scratch("fetch")
     try:
         with ThreadPoolExecutor(max_workers=_AT_ONCE) as pool:
@@ -73,7 +82,10 @@ def _fetched(missing: Sequence[Wanted], store: Store, network: Network, spare: C
                 pool.submit(_kept, one, folder / str(index), store, network, spare(one.url))
                 for index, one in enumerate(missing)
             ]
-            ended, _ = wait(jobs, return_when=FIRST_EXCEPTION)
+            ended, open_ = wait(jobs, timeout=_SLOW_S, return_when=FIRST_EXCEPTION)
+            while open_ and not any(job.exception() for job in ended):
+                progress(_slow([one for one, job in zip(missing, jobs, strict=True) if not job.done()], folder))
+                ended, open_ = wait(jobs, timeout=_SLOW_S, return_when=FIRST_EXCEPTION)
             if any(job.exception() for job in ended):
                 pool.shutdown(wait=True, cancel_futures=True)
             failed = next((job for job in jobs if not job.cancelled() and job.exception()), None)
@@ -82,6 +94,17 @@ def _fetched(missing: Sequence[Wanted], store: Store, network: Network, spare: C
             return [job.result() for job in jobs]
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _slow(rest: Sequence[Wanted], folder: Path) -> str:
+    """What is waited for, and how much of it is here."""
+    hosts = sorted({urlsplit(one.url).hostname or "this machine" for one in rest})
+    here = 0
+    for path in folder.iterdir():
+        with suppress(FileNotFoundError):  # it was finished meanwhile
+            here += path.stat().st_size
+    names = ", ".join(file_name(one.url) for one in rest[:3]) + (f" and {len(rest) - 3} more" if len(rest) > 3 else "")
+    return f"Still fetching {names} from {', '.join(hosts)} ({here / 1e6:,.1f} MB of them are here)."
 
 
 def _kept(one: Wanted, path: Path, store: Store, network: Network, spare: bool) -> Fetched:
@@ -139,8 +162,9 @@ def _blocks(url: str, network: Network) -> Iterator[bytes]:
         if response.status >= 400:
             raise FetchError(_refusal(url, response.status))
         yield from response.stream(_BLOCK, decode_content=False)
-    finally:
         response.release_conn()
+    finally:
+        response.close()  # a connection with an answer half read serves nobody
 
 
 def _local_blocks(path: Path) -> Iterator[bytes]:

@@ -22,7 +22,7 @@ from stillrun_envs.location import without_credentials_in
 from stillrun_envs.platforms import Target
 from stillrun_envs.request import EnvRequest
 
-__all__ = ["pinned"]
+__all__ = ["NoWheel", "pinned"]
 
 _TOOLS = ("pip-tools", "pip", "build", "click", "packaging", "pyproject-hooks", "setuptools", "wheel", "tomli")
 _UV_TO_PIP = {
@@ -36,6 +36,12 @@ _UV_TO_PIP = {
 _OUT_OF_REACH = ("newconnectionerror", "connection broken", "timed out", "max retries", "http error", "client error")
 
 
+class NoWheel(ResolveError):
+    """pip found no wheels that fit of the packages ``names``; there may be sources of them."""
+
+    names: tuple[str, ...] = ()
+
+
 def pinned(
     request: EnvRequest,
     target: Target,
@@ -46,10 +52,10 @@ def pinned(
     preferred: Mapping[str, str] = MappingProxyType({}),
     upgrade: Sequence[str] = (),
 ) -> tuple[str, ...]:
-    """The requirements of ``request`` and all that they need, each pinned as ``name==version``, sorted.
+    """The requirements of ``request`` and all that they need, each pinned as ``name==version`` or to its address, sorted.
 
     python: the one that is locked for. supplied: what comes from elsewhere, by version; it binds and is left out.
-    preferred: versions to stay at, but for those of ``upgrade``. Raises ResolveError with pip's reason.
+    preferred: versions to stay at, but for those of ``upgrade``. Raises ResolveError, NoWheel where a source may help.
     """
     _require_able(request, target)
     with tempfile.TemporaryDirectory(prefix="stillrun-") as folder:
@@ -131,6 +137,8 @@ def _surroundings(request: EnvRequest, environ: Mapping[str, str], tools: Path, 
         found["PIP_INDEX_URL"] = request.index_url
     if request.extra_indices:
         found["PIP_EXTRA_INDEX_URL"] = " ".join([*request.extra_indices, *found.get("PIP_EXTRA_INDEX_URL", "").split()])
+    if request.find_links:
+        found["PIP_FIND_LINKS"] = " ".join([*request.find_links, *found.get("PIP_FIND_LINKS", "").split()])
     temporary = {"PIP_CACHE_DIR": str(place / "cache"), "TMPDIR": str(place)}
     return {**found, **temporary, "PYTHONPATH": str(tools), "PIP_DISABLE_PIP_VERSION_CHECK": "1", "PIP_NO_INPUT": "1"}
 
@@ -160,7 +168,12 @@ def _failure(said: str) -> EnvError:
     told = f"{reason}. {cure}"
     if not asked and any(sign in text.lower() for sign in _OUT_OF_REACH):
         return FetchError(f"pip-tools cannot read the package index: {told}")
-    return ResolveError(f"the packages cannot be resolved by pip-tools: {told}")
+    names = [re.split(r"[^\w.-]", what, maxsplit=1)[0] for what in (*missing, *(what for what, _ in _conflict(text)))]
+    if not names:
+        return ResolveError(f"the packages cannot be resolved by pip-tools: {told}")
+    error = NoWheel(f"the packages cannot be resolved by pip-tools: {told}")
+    error.names = tuple(dict.fromkeys(map(canonicalize_name, names)))
+    return error
 
 
 def _conflict(text: str) -> list[tuple[str, str]]:

@@ -16,28 +16,25 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
 
-from stillrun_envs import command
-from stillrun_envs.errors import EnvError, FetchError, Offline, ResolveError
+from stillrun_envs import piptools
+from stillrun_envs.errors import ResolveError
 from stillrun_envs.formats.artifacts import best_wheel, sdist_suffix
 from stillrun_envs.formats.listing import Listed
-from stillrun_envs.location import file_name, without_credentials_in
+from stillrun_envs.location import file_name
 from stillrun_envs.lock import PinnedPackage
 from stillrun_envs.network import Network, index_environment
 from stillrun_envs.platforms import Target
 from stillrun_envs.request import EnvRequest
-from stillrun_envs.simple_index import Indexes, files_of, newest_sdist
+from stillrun_envs.simple_index import Indexes, IndexFile, files_of, newest_sdist
 from stillrun_envs.sources import SourceRef, source_of
 from stillrun_envs.toml import parse_toml
+from stillrun_envs.uv import Asking, Question, compiled, failure
 from stillrun_snapshot.digest import Digest
 
 __all__ = ["Chosen", "locate", "resolve"]
 
-_REASON_LINES = 6
-_LAST = "pylock.toml"  # uv wants this name of a lock that it goes on from
 _BUILT_MAX = 30  # sources built for one resolution
 _WHEELLESS = re.compile(r"(?:Wheels are required for `([\w.-]+)`|([\w.-]+)==\S+ has no (?:usable )?wheels)")
-_OUT_OF_REACH = ("failed to fetch", "error sending request", "request failed", "http status", "dns error", "timed out")
-_EMPTY_CONCLUSION = re.compile(r",? (?:and )?we can conclude that your requirements are unsatisfiable\.?")
 
 
 @dataclass(frozen=True)
@@ -76,11 +73,17 @@ def resolve(
     if not wanted:
         return []
     surroundings = index_environment(environ, request.index_url, request.extra_indices, request.find_links)
-    asking = _Asking(request, target, surroundings, python)
+    asking = Asking(request, target, surroundings, python)
     with tempfile.TemporaryDirectory(prefix="stillrun-") as folder:
         built = _Built(Path(folder) / "built", wheel_of, place)
         texts = [built.instead_of(text) for text in wanted]
-        question = _Question(texts, supplied, preferred, upgrade, refresh)
+        question = Question(texts, supplied, preferred, upgrade, refresh)
+        if request.resolver == "pip-tools":
+            # all that is needed is among its pins: only the files are left to be found
+            pins = _pinned(asking, question, built, network, environ)
+            question = replace(
+                question, requirements=[text for text in pins if not _brought(Requirement(text), supplied)]
+            )
         answer = _answered(asking, question, built, network, Path(folder))
     ranks = {tag: rank for rank, tag in enumerate(target.tags())}
     found: list[Chosen | PinnedPackage] = []
@@ -127,27 +130,6 @@ def locate(
     return found
 
 
-@dataclass(frozen=True)
-class _Asking:
-    """What stays the same in every question to uv."""
-
-    request: EnvRequest
-    target: Target
-    environ: Mapping[str, str]
-    python: Path
-
-
-@dataclass(frozen=True)
-class _Question:
-    """The packages of one resolution."""
-
-    requirements: Sequence[str]
-    supplied: Mapping[str, str]
-    preferred: Mapping[str, str]
-    upgrade: Sequence[str]
-    refresh: bool
-
-
 class _Built:
     """Wheels that were built of sources in the course of one resolution."""
 
@@ -189,46 +171,93 @@ class _Built:
 
 
 def _answered(
-    asking: _Asking, question: _Question, built: _Built, network: Network, folder: Path
+    asking: Asking, question: Question, built: _Built, network: Network, folder: Path
 ) -> list[Mapping[str, Any]]:
     """uv's choice; a package that has no wheel is built of its source, and uv is asked again."""
     for _ in range(_BUILT_MAX):
-        ended = _compiled(asking, question, built.folder, folder)
+        ended = compiled(asking, question, built.folder, folder)
         if ended.code == 0:
             packages: list[Mapping[str, Any]] = parse_toml(ended.output).get("packages", [])
             return packages
         source = _missing_source(asking, question, ended.errors, built, network)
         if source is None:
-            raise _failure(ended.errors, asking.target)
+            raise failure(ended.errors, asking.target)
         built.add(source)
-    raise ResolveError(
+    raise _too_many_builds()
+
+
+def _too_many_builds() -> ResolveError:
+    return ResolveError(
         f"more than {_BUILT_MAX} versions would have to be built from source to find ones that fit; "
         "pin the packages without wheels, or loosen what is asked of them."
     )
 
 
-def _missing_source(
-    asking: _Asking, question: _Question, said: str, built: _Built, network: Network
-) -> SourceRef | None:
+def _pinned(
+    asking: Asking, question: Question, built: _Built, network: Network, environ: Mapping[str, str]
+) -> tuple[str, ...]:
+    """pip-tools' choice; a package that has no wheel is built of its source, and pip-tools is asked again."""
+    asked, target = asking.request, asking.target
+    request = replace(asked, pypi=tuple(question.requirements), find_links=(str(built.folder), *asked.find_links))
+    for _ in range(_BUILT_MAX):
+        try:
+            return piptools.pinned(
+                request,
+                target,
+                environ,
+                python=asking.python,
+                supplied=question.supplied,
+                preferred=question.preferred,
+                upgrade=question.upgrade,
+            )
+        except piptools.NoWheel as err:
+            indexes, source = Indexes.of(asking.environ), None
+            for name in err.names:
+                files = files_of(name, indexes, network)
+                if best_wheel([(each.file, each) for each in files], target) is None:
+                    source = source or _newest_source(asking, question, name, files, (SpecifierSet(),), built)
+            if source is None:
+                raise
+            built.add(source)
+    raise _too_many_builds()
+
+
+def _missing_source(asking: Asking, question: Question, said: str, built: _Built, network: Network) -> SourceRef | None:
     """The source that uv needs to go on; None when it fails for another reason."""
     flat = " ".join(said.split())
     indexes = Indexes.of(asking.environ)
-    request, target = asking.request, asking.target
     for name in dict.fromkeys(canonicalize_name(one) for one in (a or b for a, b in _WHEELLESS.findall(flat))):
         versions = re.findall(rf"(?<![\w.-]){re.escape(name)}==(\S+?)(?=[\s,;]|$) has no", flat)
-        asked = [Requirement(text) for text in (*question.requirements, *request.constraints)]
-        limits = SpecifierSet(",".join(str(one.specifier) for one in asked if canonicalize_name(one.name) == name))
-        files = [one for one in files_of(name, indexes, network) if (name, one.version) not in built.packages]
-        for wanted in (*(SpecifierSet(f"=={version}") for version in sorted(versions, reverse=True)), SpecifierSet()):
-            found = newest_sdist(
-                files,
-                wanted & limits,
-                target.version,
-                before=request.exclude_newer,
-                prereleases=request.prereleases == "allow",
-            )
-            if found is not None:
-                return SourceRef("sdist", name, found.url, digest=found.digest)
+        wanted = (*(SpecifierSet(f"=={version}") for version in sorted(versions, reverse=True)), SpecifierSet())
+        found = _newest_source(asking, question, name, files_of(name, indexes, network), wanted, built)
+        if found is not None:
+            return found
+    return None
+
+
+def _newest_source(
+    asking: Asking,
+    question: Question,
+    name: str,
+    files: Sequence[IndexFile],
+    wanted: Sequence[SpecifierSet],
+    built: _Built,
+) -> SourceRef | None:
+    """The newest source archive of ``name`` that was not built yet and fits; wanted: versions, the best first."""
+    request = asking.request
+    asked = [Requirement(text) for text in (*question.requirements, *request.constraints)]
+    limits = SpecifierSet(",".join(str(one.specifier) for one in asked if canonicalize_name(one.name) == name))
+    new = [one for one in files if (name, one.version) not in built.packages]
+    for versions in wanted:
+        found = newest_sdist(
+            new,
+            versions & limits,
+            asking.target.version,
+            before=request.exclude_newer,
+            prereleases=request.prereleases == "allow",
+        )
+        if found is not None:
+            return SourceRef("sdist", name, found.url, digest=found.digest)
     return None
 
 
@@ -243,74 +272,6 @@ def _brought(requirement: Requirement, supplied: Mapping[str, str]) -> bool:
             "Ask for it in one place, or give both the same version."
         )
     return not requirement.extras  # what its extras need may have to come from the index
-
-
-def _compiled(asking: _Asking, question: _Question, built: Path, folder: Path) -> command.Outcome:
-    """What uv answers. Packages that conda brings and the index does not have are left out of the question."""
-    arguments = _arguments(asking, question, folder)
-    # in a variable, beside the user's own: an argument would take their place
-    links = ",".join(filter(None, [str(built), asking.environ.get("UV_FIND_LINKS", "")]))
-    limits, excludes = folder / "constraints.txt", folder / "excludes.txt"
-    left_out: set[str] = set()
-    while True:
-        bound = {name: version for name, version in question.supplied.items() if name not in left_out}
-        lines = [*asking.request.constraints, *(f"{name}=={version}" for name, version in bound.items())]
-        limits.write_text("".join(f"{line}\n" for line in lines), "utf-8")
-        excludes.write_text("".join(f"{name}\n" for name in sorted(left_out)), "utf-8")
-        more = ["--constraints", str(limits)] if lines else []
-        more += ["--excludes", str(excludes)] if left_out else []
-        ended = command.run(
-            [command.uv(), *arguments, *more],
-            environ=command.quiet_environment({**asking.environ, "UV_FIND_LINKS": links}),
-            given="\n".join(question.requirements) + "\n",
-        )
-        absent = {name for name in bound if ended.code != 0 and _is_absent(name, ended.errors)}
-        if not absent:
-            last = folder / _LAST
-            return replace(ended, output=last.read_text("utf-8")) if ended.code == 0 and last.exists() else ended
-        left_out |= absent
-
-
-def _arguments(asking: _Asking, question: _Question, folder: Path) -> list[str]:
-    request, target = asking.request, asking.target
-    arguments = ["pip", "compile", "-", "--format", "pylock.toml", "--only-binary", ":all:", "--no-header", "--quiet"]
-    arguments += ["--python", str(asking.python), "--no-python-downloads", "--python-version", target.version]
-    arguments += ["--prerelease", request.prereleases]
-    if target.uv_platform is not None:
-        arguments += ["--python-platform", target.uv_platform]
-    if request.exclude_newer is not None:
-        arguments += ["--exclude-newer", request.exclude_newer]
-    if request.overrides:
-        overrides = folder / "overrides.txt"
-        overrides.write_text("".join(f"{line}\n" for line in request.overrides), "utf-8")
-        arguments += ["--overrides", str(overrides)]
-    if question.upgrade and question.preferred:
-        last = folder / _LAST
-        last.write_text(_last_choice(question.preferred), "utf-8")
-        arguments += ["--output-file", str(last)]
-        for name in question.upgrade:
-            arguments += ["--upgrade-package", name]
-    arguments += ["--refresh"] if question.refresh else []
-    for name in question.supplied:
-        arguments += ["--no-emit-package", name]
-    return arguments
-
-
-def _last_choice(preferred: Mapping[str, str]) -> str:
-    """The last choice as uv reads it: names and versions count, the file that stands for each is never fetched."""
-    lines = ['lock-version = "1.0"', 'created-by = "stillrun"']
-    for name, version in sorted(preferred.items()):
-        file = f"{name.replace('-', '_')}-{version}-py3-none-any.whl"
-        wheel = f'name = "{file}", url = "http://127.0.0.1:9/{file}", hashes = {{ sha256 = "{"0" * 64}" }}'
-        lines += ["", "[[packages]]", f'name = "{name}"', f'version = "{version}"', f"wheels = [{{ {wheel} }}]"]
-    return "\n".join(lines) + "\n"
-
-
-def _is_absent(name: str, said: str) -> bool:
-    """Whether uv says that the index lacks a package, or the version of it that was asked for."""
-    flat = " ".join(said.split())
-    missing = rf"(?<![\w.-]){re.escape(name)} was not found in|no version of {re.escape(name)}=="
-    return re.search(missing, flat) is not None
 
 
 def _chosen(package: Mapping[str, Any], supported: Mapping[tags.Tag, int], target: Target) -> Chosen:
@@ -354,40 +315,3 @@ def _rank(file: str, supported: Mapping[tags.Tag, int]) -> int | None:
     except InvalidWheelFilename:
         return None
     return min((supported[tag] for tag in found if tag in supported), default=None)
-
-
-def _failure(said: str, target: Target) -> EnvError:
-    """What uv says went wrong, in the fewest lines that name both sides, free of credentials."""
-    lines = [line.strip() for line in without_credentials_in(said).splitlines() if line.strip()]
-    text = "\n".join(lines)
-    if "network was disabled" in text:
-        return Offline(f"{_plain(lines)} and the network is off; run once with it.")
-    if "No solution found" not in text and any(sign in text.lower() for sign in _OUT_OF_REACH):
-        place = next((word for word in text.split() if "://" in word), "the index").rstrip(")`.,;:")
-        reason = lines[-1].partition("cause: ")[2] or lines[-1]
-        return FetchError(
-            f"the package index cannot be reached at {place}: {reason}. "
-            "Check the network, the proxy settings and the index address, then run again."
-        )
-    return ResolveError(f"{_plain(lines)} {_cure(text, target)}")
-
-
-def _plain(lines: Sequence[str]) -> str:
-    """The resolver's reasons without what frames them."""
-    kept = [
-        re.sub(r"^(error: |cause: )+", "", line)
-        for line in lines
-        if "No solution found" not in line and not line.startswith("hint:")
-    ]
-    text = " ".join(_EMPTY_CONCLUSION.sub("", line).rstrip(".,") + "." for line in kept[:_REASON_LINES] if line)
-    return f"the packages cannot be resolved: {text.removeprefix('Because ') or 'uv gave no reason.'}"
-
-
-def _cure(text: str, target: Target) -> str:
-    if "was not found in the package registry" in text:
-        return "Check the spelling of the name and which index it is on."
-    if "there is no version of" in text or "there are no versions of" in text:
-        return "Ask for a version that the index has."
-    if "no wheels" in text or "no usable wheels" in text or "Only binary" in text:
-        return f"Choose a version with a wheel for Python {target.version}, or build one once ('pip wheel')."
-    return "Loosen one of the versions named."

@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 
-from stillrun_envs import conda, piptools, pypi, sources
+from stillrun_envs import conda, pypi, sources
 from stillrun_envs.building import Builder
 from stillrun_envs.contents import supplied_distributions
 from stillrun_envs.discovery import PythonFacts, find_python
@@ -279,17 +279,7 @@ def _from_index(
     """Wheels from the index, kept; supplied: what conda brings, which binds the others and is not taken again."""
     last = {one.name: one.version for one in (asking.last.of("pypi") if asking.last else ())}
     request = asking.request
-    if request.resolver == "pip-tools" and request.pypi:
-        pins = piptools.pinned(
-            request,
-            target,
-            asking.environ,
-            python=facts.base_executable,
-            supplied=supplied,
-            preferred=last,
-            upgrade=asking.upgrade,
-        )
-        request = replace(request, pypi=pins)  # all that is needed is among them: only the files are left to be found
+    builder = _builder(asking, target, facts)
     chosen = pypi.resolve(
         request,
         target,
@@ -299,7 +289,7 @@ def _from_index(
         preferred=last,
         upgrade=asking.upgrade,
         refresh=asking.refresh,
-        wheel_of=_builder(asking, target, facts).wheel_of,
+        wheel_of=builder.wheel_of,
         network=asking.network,
         place=partial(_place, asking.store),
     )
@@ -309,7 +299,7 @@ def _from_index(
         asking.network,
         asking.progress,
         asking.keep,
-    ) + Kept(tuple(one for one in chosen if isinstance(one, PinnedPackage)))
+    ) + Kept(tuple(one for one in chosen if isinstance(one, PinnedPackage)), tuple(builder.origins))
 
 
 def _from_listing(asking: _Asking, target: Target, facts: PythonFacts) -> Kept:
@@ -331,11 +321,9 @@ def _from_listing(asking: _Asking, target: Target, facts: PythonFacts) -> Kept:
     refs = [sources.source_of(_reference(one), one.digest) for one in wheels if one.source]
     refs += [one for one in found if isinstance(one, sources.SourceRef)]
     chosen = [one for one in found if isinstance(one, pypi.Chosen)]
-    return (
-        kept
-        + keep_wheels(chosen, asking.store, asking.network, asking.progress, asking.keep)
-        + Kept(tuple(map(builder.wheel_of, refs)))
-    )
+    kept += keep_wheels(chosen, asking.store, asking.network, asking.progress, asking.keep)
+    built = tuple(map(builder.wheel_of, refs))
+    return kept + Kept(built, tuple(builder.origins))
 
 
 def _place(store: Store, package: PinnedPackage, path: Path) -> None:

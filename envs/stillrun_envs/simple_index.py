@@ -151,8 +151,9 @@ def _listed(url: str, network: Network) -> Iterator[IndexFile]:
             data = response.read(_PAGE_MAX, decode_content=True)
             kind = response.headers.get("Content-Type", "")
             base = urljoin(url, response.geturl() or url)
-        finally:
             response.release_conn()
+        finally:
+            response.close()
     except urllib3.exceptions.HTTPError as err:
         raise FetchError(
             f"the package index cannot be reached at {without_credentials(url)}: {type(err).__name__}. "

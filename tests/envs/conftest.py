@@ -9,6 +9,7 @@ import os
 import shutil
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
@@ -41,6 +42,8 @@ class Site:
     folder: Path
     tampered: set[str] = field(default_factory=set)
     cut: set[str] = field(default_factory=set)
+    busy: dict[str, int] = field(default_factory=dict)  # how often a file is answered with 429 at first
+    slow: dict[str, float] = field(default_factory=dict)  # seconds that a file takes
     protected: bool = False
     requests: list[str] = field(default_factory=list)
 
@@ -53,8 +56,15 @@ class _Handler(http.server.SimpleHTTPRequestHandler):
     def do_GET(self) -> None:
         self.site.requests.append(self.path)
         name = self.path.rpartition("/")[2]
+        time.sleep(self.site.slow.get(name, 0))
         if self.site.protected and "Authorization" not in self.headers:
             self.send_error(401)
+        elif self.site.busy.get(name, 0) > 0:
+            self.site.busy[name] -= 1
+            self.send_response(429)
+            self.send_header("Retry-After", "1")
+            self.send_header("Content-Length", "0")
+            self.end_headers()
         elif name in self.site.tampered | self.site.cut:
             data = (self.site.folder / self.path.lstrip("/")).read_bytes()
             self.send_response(200)

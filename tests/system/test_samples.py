@@ -182,3 +182,26 @@ def test_packages_are_kept_once_for_all_environments(lonely: Commands, places: P
     assert done.code == 0, done.err
     with Store.open(lonely.store) as store:
         assert store.stats().objects - before <= 4  # the lock, what is known of it: no package
+
+
+@pytest.mark.parametrize("name", ["pure-wheels", "compiled-wheels", "sdist", "git", "local-path", "mixed"])
+def test_both_resolvers_choose_the_same_packages(lonely: Commands, places: Places, name: str) -> None:
+    one = sample(lonely, places, name)
+    found = []
+    for resolver in ("uv", "pip-tools"):
+        packages = lonely("env", "show", one.lock("--resolver", resolver), "--json").json["packages"]
+        found.append([(each["name"], each["version"], each["digest"]) for each in packages])
+    assert found[0] == found[1]
+
+
+@pytest.mark.parametrize(("name", "package"), [("sdist", "sorrel"), ("git", "moss")])
+def test_what_was_built_is_exported_as_its_source(lonely: Commands, places: Places, name: str, package: str) -> None:
+    lock = sample(lonely, places, name).lock()
+    for form in ("pylock", "requirements", "pixi"):
+        done = lonely("env", "export", lock, "--format", form)
+        assert done.code == 0, done.err
+        assert (places.commit if name == "git" else f"{package}-2.1.tar.gz") in done.out
+    lonely("env", "export", lock, "--format", "pylock", "-o", "pylock.toml")
+    again = lonely("env", "import", "pylock.toml", "--json").json["environments"][0]["lock"]
+    changes = lonely("env", "diff", lock, again, "--json").json["changes"]
+    assert changes == []

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 TYPE_CHECKING = False  # type checkers take it for true; typing itself is too slow to import here
 if TYPE_CHECKING:
+    from stillrun.canonical import register_canonical
     from stillrun.context import current
     from stillrun.decorators import conda, conda_base, pypi, pypi_base, step
     from stillrun.errors import (
@@ -43,6 +44,7 @@ __all__ = [
     "current",
     "pypi",
     "pypi_base",
+    "register_canonical",
     "step",
 ]
 
@@ -55,6 +57,7 @@ _HOMES = {
     "current": "context",
     "pypi": "decorators",
     "pypi_base": "decorators",
+    "register_canonical": "canonical",
     "step": "decorators",
 }
 

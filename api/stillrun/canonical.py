@@ -17,14 +17,19 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
     from typing import Any
 
-__all__ = ["SCHEME", "Coder", "UnknownTypeError", "canonical_digest"]
+__all__ = ["SCHEME", "Coder", "UnknownTypeError", "canonical_digest", "name_of", "register_canonical"]
 
-SCHEME = "stillrun-canonical/1"
-DEPTH_MAX = 100  # containers within containers; pure Python recursion must end before the interpreter's does
+SCHEME = "stillrun-canonical/2"
+DEPTH_MAX = 1000  # containers within containers
+FRAMES = 12_000  # of Python that so many need, as the interpreter counts them
 NODES_MAX = 1_000_000  # values that are looked at one by one; some seconds at most
 INLINE_MAX = 1024  # longer text and bytes stand in a code as their SHA-256
 NAN = struct.pack("<Q", 0x7FF8000000000000)
 _INT64 = 1 << 63
+
+
+_SCIENCE = frozenset({"scipy", "pyarrow", "polars", "PIL", "matplotlib", "torch"})
+_REGISTERED: dict[str, Callable[[Any], Any]] = {}
 
 
 class UnknownTypeError(Exception):
@@ -36,11 +41,33 @@ def canonical_digest(value: Any, digests: Mapping[tuple[int, int], str] | None =
 
     digests: digests that are known already of memory by (address, length), such as those of the value's buffers.
     """
+    limit = sys.getrecursionlimit()
+    sys.setrecursionlimit(max(limit, FRAMES))
     try:
         code = Coder(digests or {}).code(value)
     except Exception:  # a strange object may raise anything when it is looked at: then there is no digest
         return None
+    finally:
+        sys.setrecursionlimit(limit)
     return "sha256:" + hashlib.sha256(SCHEME.encode() + b"\n" + code).hexdigest()
+
+
+def register_canonical(kind: type | str, function: Callable[[Any], Any]) -> None:
+    """Have values of a class, and of classes derived from it, count as what ``function`` makes of them.
+
+    kind: the class, or its module and qualified name joined by a dot, where importing it is dear. The function returns
+    anything that has a digest itself; equal results must mean equal values. The class's name counts too. Both the
+    run and its replay register it, since the flow file does.
+    """
+    _REGISTERED[kind if isinstance(kind, str) else name_of(kind)] = function
+
+
+def name_of(thing: Any) -> str:
+    """The module and qualified name by which a class or function is imported. Raises UnknownTypeError when it is not."""
+    home, name = getattr(thing, "__module__", None), getattr(thing, "__qualname__", None)
+    if not isinstance(home, str) or not isinstance(name, str) or "<" in name:
+        raise UnknownTypeError(repr(type(thing)))
+    return f"{home}.{name}"
 
 
 class Coder:
@@ -116,15 +143,26 @@ class Coder:
         coder = _CONTAINERS.get(kind)
         if coder is not None:
             return coder(self, value)
+        if _REGISTERED:
+            for name in map(name_of, kind.__mro__[:-1]):
+                if name in _REGISTERED:
+                    return self.record("registered", name, self.keep(_REGISTERED[name](value)))
         root = kind.__module__.split(".")[0]
+        found = None
         if root == "numpy":
             from stillrun.canonical_arrays import code_of_numpy
 
-            return code_of_numpy(self, value)
-        if root == "pandas":
+            found = code_of_numpy(self, value)
+        elif root == "pandas":
             from stillrun.canonical_tables import code_of_pandas
 
-            return code_of_pandas(self, value)
+            found = code_of_pandas(self, value)
+        elif root in _SCIENCE:
+            from stillrun.canonical_science import LIBRARIES
+
+            found = LIBRARIES[root](self, value)
+        if found is not None:
+            return found
         from stillrun.canonical_classes import code_of_object
 
         return code_of_object(self, value)
@@ -158,12 +196,13 @@ class Coder:
         return tag + hashlib.sha256(count + b"*" + b"".join(codes)).digest()
 
     def _set(self, value: set[Any]) -> bytes:
-        return self._unordered(b"S", value)
+        return self.unordered(b"S", value)
 
     def _frozenset(self, value: frozenset[Any]) -> bytes:
-        return self._unordered(b"Z", value)
+        return self.unordered(b"Z", value)
 
-    def _unordered(self, tag: bytes, value: Any) -> bytes:
+    def unordered(self, tag: bytes, value: Any) -> bytes:
+        """The code of a collection whose order does not count."""
         if value and set(map(type, value)) in ({str}, {int}):
             return self.sequence(tag, sorted(value))
         codes = sorted(self.code(item) for item in value)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import sys
 
-from stillrun.canonical import Coder, UnknownTypeError
+from stillrun.canonical import Coder, UnknownTypeError, name_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -17,16 +17,30 @@ __all__ = ["code_of_array", "code_of_numpy"]
 BLOCK = 1 << 18  # items looked at in one go: 2 MiB of float64, which a processor's cache still holds
 
 
-def code_of_numpy(coder: Coder, value: Any) -> bytes:
-    """The code of a value from NumPy. Raises UnknownTypeError."""
+def code_of_numpy(coder: Coder, value: Any) -> bytes | None:
+    """The code of a value from NumPy; None for one that is neither array, scalar nor dtype. Raises UnknownTypeError."""
     numpy: Any = sys.modules["numpy"]
     if type(value) is numpy.ndarray:
         return code_of_array(coder, value)
     if isinstance(value, numpy.generic):
         return coder.tagged("numpy.scalar", code_of_array(coder, coder.keep(numpy.asarray(value))))
     if isinstance(value, numpy.dtype):
-        return coder.record("numpy.dtype", _dtype_text(value))
-    raise UnknownTypeError(type(value).__qualname__)
+        return coder.record(
+            "numpy.dtype", coder.keep(value.newbyteorder("<").descr) if value.names else _dtype_text(value)
+        )
+    if isinstance(value, numpy.ma.MaskedArray):
+        mask = coder.keep(numpy.ma.getmaskarray(value))
+        data = coder.keep(numpy.where(mask, numpy.zeros((), value.dtype), value.data).astype(value.dtype))
+        filled = code_of_array(coder, coder.keep(numpy.asarray(value.fill_value)))
+        return coder.tagged("numpy.masked", code_of_array(coder, mask), code_of_array(coder, data), filled)
+    if isinstance(value, numpy.ndarray):
+        plain = coder.keep(value.view(numpy.ndarray))
+        own = {} if isinstance(value, numpy.memmap) else getattr(value, "__dict__", {})
+        name = "numpy.ndarray" if isinstance(value, numpy.memmap) else name_of(type(value))
+        if name == "numpy.ndarray":
+            return code_of_array(coder, plain)
+        return coder.tagged("numpy.subclass", coder.code(name), code_of_array(coder, plain), coder.code(dict(own)))
+    return None
 
 
 def code_of_array(coder: Coder, value: Any) -> bytes:
@@ -39,14 +53,32 @@ def code_of_array(coder: Coder, value: Any) -> bytes:
         return coder.tagged("numpy.object", shape, coder.sequence(b"l", coder.keep(value.ravel().tolist())))
     if dtype.kind == "T":  # NumPy 2's text of any length
         return coder.tagged("numpy.text", shape, coder.sequence(b"l", coder.keep(value.ravel().tolist())))
+    if dtype.kind in "fc" and dtype.itemsize > (8 if dtype.kind == "f" else 16):
+        return _extended(coder, value, shape)
     return coder.tagged("numpy.ndarray", coder.code(_dtype_text(dtype)), shape, _data_digest(coder, value))
+
+
+def _extended(coder: Coder, value: Any, shape: bytes) -> bytes:
+    """Numbers longer than 64 bits, whose padding is whatever was in memory: as a sum of two or three that are not."""
+    numpy: Any = sys.modules["numpy"]
+    kind = "c16" if value.dtype.kind == "c" else "f8"
+    parts, rest = [], coder.keep(value)
+    for _ in range(3):
+        with numpy.errstate(all="ignore"):
+            head = coder.keep(rest.astype(kind))
+            finite = numpy.isfinite(rest)
+            if (finite & ~numpy.isfinite(head)).any():
+                raise UnknownTypeError("a number that no 64 bits can hold")
+            rest = coder.keep(numpy.where(finite, rest - head, 0))
+        parts.append(code_of_array(coder, head))
+    if rest.any():
+        raise UnknownTypeError("a number finer than three times 64 bits can hold")
+    return coder.tagged("numpy.extended", coder.code(value.dtype.kind), shape, *parts)
 
 
 def _dtype_text(dtype: Any) -> str:
     if dtype.names is not None or dtype.subdtype is not None or dtype.kind not in "biufcmMSUVO":
         raise UnknownTypeError(str(dtype))
-    if dtype.kind in "fc" and dtype.itemsize not in (2, 4, 8, 16)[: 3 if dtype.kind == "f" else 4]:
-        raise UnknownTypeError(str(dtype))  # long double: its padding is whatever was in memory
     return str(dtype.newbyteorder("<").str)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import types
+
 from stillrun.canonical import Coder, UnknownTypeError
 
 TYPE_CHECKING = False
@@ -11,6 +13,17 @@ if TYPE_CHECKING:
 
 __all__ = ["code_of_object"]
 
+_CALLABLES = (
+    type,
+    types.FunctionType,
+    types.CodeType,
+    types.MethodType,
+    types.BuiltinFunctionType,
+    types.CellType,
+    types.WrapperDescriptorType,
+    types.MethodDescriptorType,
+)
+
 
 def code_of_object(coder: Coder, value: Any) -> bytes:
     """The code of a value that is no builtin. Raises UnknownTypeError."""
@@ -19,15 +32,23 @@ def code_of_object(coder: Coder, value: Any) -> bytes:
     known = _KNOWN.get(name)
     if known is not None:
         return known(coder, name, value)
-    if kind.__module__ in ("builtins", "_thread", "types", "functools"):
-        raise UnknownTypeError(name)
+    if isinstance(value, _CALLABLES):
+        from stillrun.canonical_functions import code_of_callable
+
+        return code_of_callable(coder, value)
     if type(kind).__module__ == "enum":
         return _enum(coder, name, value)
     if _is_named_tuple(kind):
         return coder.tagged("namedtuple", coder.code(name), coder.sequence(b"t", tuple(value)))
-    if "__dataclass_fields__" in vars(kind):
-        return _dataclass(coder, name, value)
-    raise UnknownTypeError(name)
+    if "__dataclass_fields__" in vars(kind) and _is_plain(value):
+        return coder.tagged("dataclass", coder.code(name), coder.mapping(b"d", vars(value)))
+    return _reduced(coder, value)
+
+
+def _reduced(coder: Coder, value: Any) -> bytes:
+    from stillrun.canonical_objects import code_of_reduced
+
+    return code_of_reduced(coder, value)
 
 
 def _home(kind: type) -> str:
@@ -48,14 +69,12 @@ def _is_named_tuple(kind: type) -> bool:
 _PICKLES_ITSELF = ("__reduce_ex__", "__reduce__", "__getstate__", "__getnewargs_ex__", "__getnewargs__", "__slots__")
 
 
-def _dataclass(coder: Coder, name: str, value: Any) -> bytes:
+def _is_plain(value: Any) -> bool:
+    """Whether a dataclass is its fields and no more."""
     kind = type(value)
     own_state = any(name in vars(each) for name in _PICKLES_ITSELF for each in kind.__mro__[:-1])
     made_in_python = all(each.__flags__ & (1 << 9) for each in kind.__mro__[:-1])  # Py_TPFLAGS_HEAPTYPE
-    state = vars(value)
-    if own_state or not made_in_python or set(state) != set(kind.__dataclass_fields__):
-        raise UnknownTypeError(name)
-    return coder.tagged("dataclass", coder.code(name), coder.mapping(b"d", state))
+    return not own_state and made_in_python and set(vars(value)) == set(kind.__dataclass_fields__)
 
 
 def _decimal(coder: Coder, name: str, value: Any) -> bytes:
@@ -110,19 +129,21 @@ def _bounds(coder: Coder, name: str, value: Any) -> bytes:
 
 
 def _ordered(coder: Coder, name: str, value: Any) -> bytes:
-    _refuse_attributes(name, value)
+    if getattr(value, "__dict__", None):
+        return _reduced(coder, value)
     return coder.tagged(name, coder.sequence(b"l", list(value)), coder.sequence(b"l", list(value.values())))
 
 
 def _counter(coder: Coder, name: str, value: Any) -> bytes:
-    _refuse_attributes(name, value)
+    if getattr(value, "__dict__", None):
+        return _reduced(coder, value)
     return coder.tagged(name, coder.mapping(b"d", value))
 
 
 def _defaultdict(coder: Coder, name: str, value: Any) -> bytes:
     factory = value.default_factory
     if factory is not None and factory not in (list, dict, set, int, float, str, tuple, bool):
-        raise UnknownTypeError(name)
+        return _reduced(coder, value)
     return coder.tagged(name, coder.code(None if factory is None else factory.__name__), coder.mapping(b"d", value))
 
 
@@ -136,11 +157,6 @@ def _array(coder: Coder, name: str, value: Any) -> bytes:
 
 def _namespace(coder: Coder, name: str, value: Any) -> bytes:
     return coder.tagged(name, coder.mapping(b"d", vars(value)))
-
-
-def _refuse_attributes(name: str, value: Any) -> None:
-    if getattr(value, "__dict__", None):
-        raise UnknownTypeError(name)
 
 
 _KNOWN: dict[str, Callable[[Coder, str, Any], bytes]] = {

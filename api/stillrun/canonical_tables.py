@@ -1,7 +1,7 @@
 """Canonical codes of pandas tables, columns, indexes and scalars: how they are laid out in memory does not count.
 
-Counts: values, dtype, names, labels, categories and their order, time zone. Does not: blocks, RangeIndex or Index,
-where text is stored, ``attrs``, flags, the ``freq`` of an index.
+Counts: values, dtype, names, labels, categories and their order, time zone, ``attrs``. Does not: blocks, RangeIndex or
+Index, where text is stored, flags, the ``freq`` of an index.
 """
 
 from __future__ import annotations
@@ -18,18 +18,34 @@ if TYPE_CHECKING:
 __all__ = ["code_of_pandas"]
 
 
-def code_of_pandas(coder: Coder, value: Any) -> bytes:
-    """The code of a value from pandas. Raises UnknownTypeError."""
+def code_of_pandas(coder: Coder, value: Any) -> bytes | None:
+    """The code of a value from pandas; None for one that has no code of its own. Raises UnknownTypeError."""
     pandas: Any = sys.modules["pandas"]
     kind = type(value)
     if kind is pandas.DataFrame:
         columns = [_values(coder, value.iloc[:, at]) for at in range(value.shape[1])]
-        return coder.tagged("pandas.DataFrame", _index(coder, value.index), _index(coder, value.columns), *columns)
+        parts = [_index(coder, value.index), _index(coder, value.columns), *columns, *_attributes(coder, value)]
+        return coder.tagged("pandas.DataFrame", *parts)
     if kind is pandas.Series:
-        parts = (coder.code(value.name), _index(coder, value.index), _values(coder, value))
-        return coder.tagged("pandas.Series", *parts)
+        parts = [coder.code(value.name), _index(coder, value.index), _values(coder, value)]
+        return coder.tagged("pandas.Series", *parts, *_attributes(coder, value))
     if isinstance(value, pandas.Index):
         return _index(coder, value)
+    if isinstance(value, pandas.api.extensions.ExtensionArray):
+        return coder.tagged("pandas.array", _values(coder, coder.keep(pandas.Series(value, copy=False))))
+    if isinstance(value, pandas.api.extensions.ExtensionDtype):
+        return coder.record(
+            "pandas.dtype", str(value), getattr(value, "categories", None), getattr(value, "ordered", None)
+        )
+    return _scalar(coder, value, kind)
+
+
+def _attributes(coder: Coder, value: Any) -> list[bytes]:
+    return [coder.record("attrs", value.attrs)] if value.attrs else []
+
+
+def _scalar(coder: Coder, value: Any, kind: type) -> bytes | None:
+    pandas: Any = sys.modules["pandas"]
     if value is pandas.NaT or value is pandas.NA:
         return coder.tagged(f"pandas.{'NaT' if value is pandas.NaT else 'NA'}")
     if kind in (pandas.Timestamp, pandas.Timedelta):
@@ -38,7 +54,11 @@ def code_of_pandas(coder: Coder, value: Any) -> bytes:
         moment = value if zone is None else value.tz_convert("UTC").tz_localize(None)
         plain = coder.keep(moment.to_numpy())
         return coder.record(f"pandas.{kind.__name__}", plain, None if zone is None else str(zone), fold)
-    raise UnknownTypeError(kind.__qualname__)
+    if kind is pandas.Period:
+        return coder.record("pandas.Period", value.freqstr, value.ordinal)
+    if kind is pandas.Interval:
+        return coder.record("pandas.Interval", value.left, value.right, value.closed)
+    return None
 
 
 def _index(coder: Coder, index: Any) -> bytes:
@@ -98,6 +118,20 @@ def _interval(coder: Coder, column: Any, dtype: Any) -> bytes:
     return coder.tagged("pandas.interval", coder.code(dtype.closed), *sides)
 
 
+def _sparse(coder: Coder, column: Any, dtype: Any) -> bytes:
+    dense = column.sparse.to_dense() if hasattr(column, "sparse") else column.astype(dtype.subtype)
+    return coder.tagged("pandas.sparse", coder.code(str(dtype)), code_of_array(coder, coder.keep(dense.to_numpy())))
+
+
+def _arrow(coder: Coder, column: Any, dtype: Any) -> bytes:
+    from stillrun.canonical_science import LIBRARIES
+
+    found = LIBRARIES["pyarrow"](coder, coder.keep(column.array.__arrow_array__()))
+    if found is None:
+        raise UnknownTypeError(str(dtype))
+    return coder.tagged("pandas.arrow", found)
+
+
 def _masked(coder: Coder, column: Any, dtype: Any) -> bytes:
     data = column.array.to_numpy(dtype=dtype.numpy_dtype, na_value=dtype.numpy_dtype.type(0))
     return coder.tagged("pandas.masked", code_of_array(coder, _missing(column)), code_of_array(coder, data))
@@ -109,4 +143,6 @@ _BY_DTYPE = {
     "DatetimeTZDtype": _zoned,
     "PeriodDtype": _period,
     "IntervalDtype": _interval,
+    "SparseDtype": _sparse,
+    "ArrowDtype": _arrow,
 }

@@ -16,8 +16,10 @@ import re
 import struct
 import subprocess
 import sys
+import threading
 import types
 import uuid
+import weakref
 from typing import Any, NamedTuple
 
 import pytest
@@ -201,30 +203,23 @@ def test_different(one: Any, other: Any) -> None:
     assert digest(one) != digest(other)
 
 
-class Unknown:
-    pass
-
-
-class Slotted:
-    __slots__ = ("x",)
-
-
-class TextLike(str):
-    pass
+class Refuses:
+    def __reduce__(self) -> Any:
+        raise TypeError("never")
 
 
 @pytest.mark.parametrize(
     "value",
-    [Unknown(), Slotted(), TextLike("a"), lambda: 1, len, int, sys, iter([]), object(), [].append],
+    [sys, (item for item in ()), threading.Lock(), memoryview(b"a"), weakref.ref(Shape), sys._getframe(), Refuses()],
 )
-def test_unknown_types_have_none(value: Any) -> None:
+def test_what_holds_a_place_in_a_process_has_none(value: Any) -> None:
     assert digest(value) is None
     assert digest([1, {"a": (value,)}]) is None
 
 
 def test_too_deep_has_none() -> None:
     value: Any = 1
-    for _ in range(100):
+    for _ in range(1000):
         value = [value]
     assert digest(value) is not None
     assert digest([value]) is None
@@ -351,12 +346,6 @@ def test_arrays_that_differ() -> None:
         assert digest(one) != digest(other), at
 
 
-def test_arrays_without_a_digest() -> None:
-    np = pytest.importorskip("numpy")
-    for value in (np.ma.array([1], mask=[True]), np.array([1], "g"), np.random.default_rng(1)):
-        assert digest(value) is None
-
-
 @given(st.integers(0, 999), st.sampled_from(["<f8", "<f4", ">i2", "c16", "?", "U3", "M8[s]"]), st.booleans())
 @settings(max_examples=60, deadline=None)
 def test_one_element_counts(at: int, dtype: str, fortran: bool) -> None:
@@ -393,7 +382,6 @@ def tables() -> tuple[list[Any], list[Any]]:
     same = [
         (frame, blocks),
         (frame, frame.copy()),
-        (frame, marked),
         (frame, frame.set_axis(pd.Index([0, 1]), axis=0)),
         (pd.RangeIndex(3), pd.Index([0, 1, 2])),
         (pd.Series(days), pd.Series(list(days))),
@@ -409,6 +397,7 @@ def tables() -> tuple[list[Any], list[Any]]:
         (pd.Timestamp("2020", tz="UTC"), pd.Timestamp("2020", tz="UTC")),
     ]
     different = [
+        (frame, marked),
         (frame, frame.assign(a=[1, 9])),
         (frame, frame.astype({"a": "i4"})),
         (frame, frame.rename(columns={"a": "z"})),

@@ -16,7 +16,7 @@ def artifact(part: str, canonical: str | None = None, type_: str = "int", previe
         "parts": [{"digest": part, "size": 1}],
         "type": type_,
         "preview": preview,
-        "canonical": {"scheme": "stillrun-canonical/1", "digest": canonical} if canonical else None,
+        "canonical": {"scheme": "stillrun-canonical/2", "digest": canonical} if canonical else None,
     }
 
 
@@ -43,7 +43,7 @@ def test_bytes_come_first_then_value(before: dict[str, Any] | None, after: dict[
 
 def test_canonical_digests_of_different_schemes_are_not_compared() -> None:
     newer = artifact(B, C)
-    newer["canonical"]["scheme"] = "stillrun-canonical/2"
+    newer["canonical"]["scheme"] = "stillrun-canonical/3"
     assert judge_artifact("x", artifact(A, C), newer).verdict == "different"
 
 

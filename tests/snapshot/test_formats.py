@@ -112,7 +112,7 @@ ARTIFACT: dict[str, Any] = {
     "size": 1,
     "type": "builtins.str",
     "preview": "'a'",
-    "canonical": {"scheme": "stillrun-canonical/1", "digest": B},
+    "canonical": {"scheme": "stillrun-canonical/2", "digest": B},
 }
 
 

@@ -9,7 +9,7 @@ TYPE_CHECKING = False  # type checkers take it for true; typing itself is too sl
 if TYPE_CHECKING:
     from stillrun.canonical import register_canonical
     from stillrun.context import current
-    from stillrun.decorators import conda, conda_base, pypi, pypi_base, step
+    from stillrun.decorators import conda, conda_base, pypi, pypi_base, step, tolerance, volatile
     from stillrun.errors import (
         ArtifactCorrupt,
         ArtifactMissing,
@@ -46,6 +46,8 @@ __all__ = [
     "pypi_base",
     "register_canonical",
     "step",
+    "tolerance",
+    "volatile",
 ]
 
 _HOMES = {
@@ -59,6 +61,8 @@ _HOMES = {
     "pypi_base": "decorators",
     "register_canonical": "canonical",
     "step": "decorators",
+    "tolerance": "decorators",
+    "volatile": "decorators",
 }
 
 

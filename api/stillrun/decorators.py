@@ -1,4 +1,4 @@
-"""The decorators of a flow: step, and the ones that ask for an environment.
+"""The decorators of a flow: step, those that ask for an environment, and those that say how results are judged.
 
 They only write down what was asked for; the engine reads it from the flow's description and acts on it.
 """
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     Decorated = TypeVar("Decorated")
 
-__all__ = ["ASKED", "STEP", "conda", "conda_base", "pypi", "pypi_base", "step"]
+__all__ = ["ASKED", "STEP", "conda", "conda_base", "pypi", "pypi_base", "step", "tolerance", "volatile"]
 
 STEP = "__stillrun_step__"  # attribute of a function that is a step
 ASKED = "__stillrun_decorators__"  # list on a step or a flow: what its decorators asked for, in source order
@@ -137,6 +137,52 @@ def conda_base(
 ) -> Any:
     """Do for every step of the flow what ``conda`` does for one; a step's own words win."""
     return _asking("conda_base", "flow", target, locals(), sys._getframe(1).f_lineno)
+
+
+def volatile(*names: str) -> Any:
+    """Say before the run which artifacts of the step, or of every step of a flow, are other ones each time.
+
+    Such as ``@volatile("started_at")``. A replay tells that they differ, and counts them neither as equal nor as different.
+    """
+    if not names or not _is_texts(list(names)):
+        raise FlowError("@volatile takes the names of artifacts.", cure='Write @volatile("started_at").')
+    return _judging("volatile", {"names": list(names)}, sys._getframe(1).f_lineno)
+
+
+def tolerance(*, rtol: float | None = None, atol: float | None = None, **artifacts: Mapping[str, float]) -> Any:
+    """Say before the run by how much numbers in the step's artifacts, or in those of every step of a flow, may differ.
+
+    Such as ``@tolerance(score={"rtol": 1e-9})`` for one artifact, or ``@tolerance(rtol=1e-9)`` for all of them. Two numbers
+    a and b are tolerated when ``|b - a| <= atol + rtol * |a|``; shape, types, labels and NaNs must be the same.
+    """
+    general = {key: value for key, value in (("rtol", rtol), ("atol", atol)) if value is not None}
+    asked: dict[str, Any] = {**({"*": general} if general else {}), **artifacts}
+    for name, limits in asked.items():
+        known = isinstance(limits, dict) and limits and set(limits) <= {"rtol", "atol"}
+        if not known or not all(isinstance(each, (int, float)) and 0 <= each < 1 << 60 for each in limits.values()):
+            raise FlowError(
+                f"@tolerance({name}={limits!r}): a dict such as {{'rtol': 1e-9, 'atol': 0.0}} is expected.",
+                cure="Give 'rtol', 'atol' or both, each a number that is not negative.",
+            )
+    if not asked:
+        raise FlowError("@tolerance says of no artifact how much it may differ.", cure="Write @tolerance(rtol=1e-9).")
+    # numbers as text: records hold no floats
+    told = {name: {key: repr(float(each)) for key, each in limits.items()} for name, limits in asked.items()}
+    return _judging("tolerance", told, sys._getframe(1).f_lineno)
+
+
+def _judging(name: str, attributes: dict[str, Any], line: int) -> Any:
+    """A decorator for a step or a flow that a replay's judge reads."""
+
+    def attach(decorated: Any) -> Any:
+        if not callable(decorated):
+            raise FlowError(f"@{name} stands on {decorated!r}.", cure="Put it on a step or on the flow class.")
+        held = list(vars(decorated).get(ASKED, ()))
+        held.insert(0, {"name": name, "attributes": attributes, "line": line})
+        setattr(decorated, ASKED, held)
+        return decorated
+
+    return attach
 
 
 def _asking(name: str, level: str, target: Any, asked: dict[str, Any], line: int) -> Any:

@@ -27,6 +27,9 @@ __all__ = [
 VERDICT_STYLES: Mapping[str, dict[str, Any]] = {
     "identical": {"fg": "green"},
     "equivalent": {"fg": "green"},
+    "within_tolerance": {"fg": "green"},
+    "volatile": {"fg": "blue"},
+    "not_comparable": {"fg": "yellow", "bold": True},
     "ok": {"fg": "green"},
     "running": {"fg": "blue"},
     "different": {"fg": "red", "bold": True},

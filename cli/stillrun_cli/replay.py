@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from stillrun_cli.console import VERDICT_STYLES, clean, common_options, duration, paint, print_json, short
+from stillrun_cli.console import VERDICT_STYLES, clean, common_options, duration, paint, print_json, short, word
 from stillrun_cli.narrator import Narrator, counted
 from stillrun_cli.settings import caller, default_workers, open_store
 from stillrun_engine.archive import open_run
@@ -19,7 +19,10 @@ from stillrun_engine.stopping import StopSignals
 __all__ = ["replay_command"]
 
 _WORST_SHOWN = 5
-_EXIT = {"identical": 0, "equivalent": 0, "different": 1}
+_ENVIRONMENTS_SHOWN = 3
+_LINE_MAX = 400
+_PASSES = frozenset({"identical", "equivalent", "within_tolerance", "volatile"})
+_EXIT = {"identical": 0, "equivalent": 0, "within_tolerance": 0, "not_comparable": 1, "different": 1}
 
 
 @click.command(short_help="Run a kept run, step or task again and judge it.")
@@ -27,6 +30,10 @@ _EXIT = {"identical": 0, "equivalent": 0, "different": 1}
 @click.option("--offline", is_flag=True, help="A task that opens a network connection fails.")
 @click.option("--max-workers", type=click.IntRange(1), help="Tasks at once; default: the number of cores.")
 @click.option("--fresh-process", is_flag=True, help="Run each task in a new interpreter.")
+@click.option(
+    "--compare-limit", type=click.FloatRange(0, min_open=True), default=60.0, metavar="SECONDS",
+    help="Most time to find out what differs in one artifact; default: 60.",
+)  # fmt: skip
 @click.option("--quiet", is_flag=True, help="Print only failures and the verdict.")
 @common_options
 @click.pass_context
@@ -36,19 +43,21 @@ def replay_command(
     offline: bool,
     max_workers: int | None,
     fresh_process: bool,
+    compare_limit: float,
     quiet: bool,
     as_json: bool,
 ) -> int:
     """Rebuild the recorded code, environments and inputs, run the tasks again, and judge every artifact.
 
     Environments are always rebuilt from what the store keeps; no index or channel is asked. The exit code is 0 when everything is
-    identical or equivalent, 1 when something differs, 2 when the replay could not be done.
+    identical, equivalent or within the tolerance that the flow granted, 1 when something differs or cannot be compared, 2
+    when the replay could not be done.
     """
     spec = parse_pathspec(pathspec, least=2, most=4)
     narrator = Narrator(as_json=as_json, quiet=quiet)
     with open_store(ctx) as store, StopSignals() as stop:
         run = open_run(store, spec)
-        request = ReplayRequest(caller(), max_workers or default_workers(), offline, fresh_process)
+        request = ReplayRequest(caller(), max_workers or default_workers(), offline, fresh_process, compare_limit)
         outcome = replay_run(run, request, stop, narrator)
     if as_json:
         print_json(_report(outcome))
@@ -62,42 +71,65 @@ def _report(outcome: ReplayOutcome) -> dict[str, Any]:
 
 
 def _print_verdict(narrator: Narrator, outcome: ReplayOutcome) -> None:
+    """At most 15 lines."""
     record = outcome.record
     counts = Counter(entry["verdict"] for entry in record["artifacts"])
-    told = ", ".join(f"{number} {level}" for level, number in counts.most_common())
+    told = ", ".join(f"{number} {_spoken(level)}" for level, number in counts.most_common())
     narrator.say("")
-    verdict = paint(outcome.verdict.upper(), **VERDICT_STYLES[outcome.verdict])
+    verdict = paint(_spoken(outcome.verdict).upper(), **VERDICT_STYLES[outcome.verdict])
     narrator.say(f"Verdict on {record['scope']}: {verdict}{_meaning(outcome.verdict)}")
     amounts = f"{counted(len(record['tasks']), 'task')}, {counted(len(record['artifacts']), 'artifact')}"
     narrator.say(f"  {amounts}" + (f": {told}" if told else ""))
+    first = record["first_divergence"]
+    if first is not None:
+        where = "/".join(str(first[part]) for part in ("step", "task", "artifact") if first[part] is not None)
+        narrator.say(clean(f"  first apart: {where}; each task was given the recorded results of those before it"))
     worst = _worst(record)
     for entry in worst[:_WORST_SHOWN]:
         name = "/".join(entry[part] for part in ("step", "task", "name") if part in entry)
-        narrator.say(clean(f"  {name}: {entry['reason'] or entry['verdict']}"))
+        narrator.say(clean(f"  {name}: {word(entry['verdict'])}: {entry['reason']}")[:_LINE_MAX])
     if len(worst) > _WORST_SHOWN:
         narrator.say(f"  ... and {len(worst) - _WORST_SHOWN} more; --json lists all")
     if record["not_replayed"]:
         left = counted(len(record["not_replayed"]), "task")
         narrator.say(f"  not replayed: {left} that did not end in the original run")
-    for place in record["environments"]:
-        where = "rebuilt from kept packages" if place["how"] == "rebuilt" else "the caller's, unchanged"
-        narrator.say(
-            f"  environment of {', '.join(place['steps'])}: {where} ({short(place['lock'] or place['environment'])})"
-        )
+    for line in _environment_lines(record):
+        narrator.say(line)
     if not record["machine"]["same"]:
         narrator.say("  the machine is not the one of the original run")
-    narrator.say(f"  kept as {outcome.pathspec}, {duration(outcome.wall_us)}")
+    narrator.say(f"  every kept object was hashed; kept as {outcome.pathspec}, {duration(outcome.wall_us)}")
+
+
+def _environment_lines(record: Mapping[str, Any]) -> list[str]:
+    """One line for each environment, or one for all when there are many."""
+    places = record["environments"]
+    lines = []
+    for place in places[:_ENVIRONMENTS_SHOWN]:
+        where = "rebuilt from kept packages" if place["how"] == "rebuilt" else "the caller's, unchanged"
+        lines.append(
+            f"  environment of {', '.join(place['steps'])}: {where} ({short(place['lock'] or place['environment'])})"
+        )
+    if len(places) > _ENVIRONMENTS_SHOWN:
+        lines.append(f"  ... and {len(places) - _ENVIRONMENTS_SHOWN} more environments")
+    return lines
+
+
+def _spoken(level: str) -> str:
+    return level.replace("_", " ")
 
 
 def _meaning(verdict: str) -> str:
     return {
         "identical": " - every artifact has the same bytes",
         "equivalent": " - every artifact has the same value, some in other bytes",
+        "within_tolerance": " - numbers differ by no more than was granted before the run",
+        "not_comparable": " - something is other bytes, and nobody can tell whether it is the same",
         "different": " - something came out otherwise",
     }[verdict]
 
 
 def _worst(record: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     tasks = [task for task in record["tasks"] if task["reason"]]
-    artifacts = [entry for entry in record["artifacts"] if entry["verdict"] not in {"identical", "equivalent"}]
-    return [*tasks, *artifacts]
+    unequal = [entry for entry in record["artifacts"] if entry["verdict"] not in _PASSES]
+    granted = [entry for entry in record["artifacts"] if entry["verdict"] == "within_tolerance"]
+    return [*tasks, *unequal, *granted[:1]]

@@ -1,20 +1,31 @@
 """Is a replayed result the same? Pure comparison of records: nothing is unpickled, nothing is read but digests.
 
-Levels, best first (docs/spec/verdict.md): ``identical`` bytes; ``equivalent`` canonical digests; ``different``;
-``missing`` and ``extra`` artifacts count as different. A task that ended otherwise than the original is different.
+Levels, best first (docs/spec/verdict.md): ``identical`` bytes; ``equivalent`` canonical digests; ``within_tolerance``, which
+was granted before the run; ``not_comparable``; ``different``, and ``missing`` and ``extra`` artifacts, which count as that.
+``volatile`` artifacts count as nothing. A task that ended otherwise than the original is different.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from stillrun_engine.parts import content_digest
 
 __all__ = ["LEVELS", "ArtifactVerdict", "TaskVerdict", "judge_artifact", "judge_task", "worst"]
 
-LEVELS = ("identical", "equivalent", "missing", "extra", "different", "error")
+LEVELS = (
+    "identical",
+    "volatile",
+    "equivalent",
+    "within_tolerance",
+    "not_comparable",
+    "missing",
+    "extra",
+    "different",
+    "error",
+)
 """From the best to the worst."""
 
 Record = Mapping[str, Any]
@@ -32,10 +43,26 @@ class ArtifactVerdict:
     replayed_canonical: str | None
     reason: str | None
     type: str
+    difference: Record | None = None  # DIFFERENCE of docs/spec/verdict.md, where one was looked for
+    records: tuple[str, str] | None = None  # of the original and of the replayed artifact, where both are there
 
     def entry(self, step: str, task: str) -> dict[str, Any]:
         """The verdict as docs/spec/verdict.md writes it."""
-        return {"step": step, "task": task, **self.__dict__}
+        said = {name: value for name, value in self.__dict__.items() if name != "records"}
+        return {"step": step, "task": task, **said}
+
+    def explained(self, found: Record, *, tolerated: bool) -> ArtifactVerdict:
+        """The verdict when it is known what differs. tolerated: the run granted a tolerance, which ``found`` heeds."""
+        if "error" in found:
+            why = f"what differs cannot be told: {found['error']}"
+            return replace(self, difference=found, reason=f"{self.reason}; {why}" if self.reason else why)
+        if tolerated and found["within"]:
+            worst = found["worst"]
+            told = f"within what was granted before the run; worst: {_number_told(worst)}" if worst else None
+            return replace(self, verdict="within_tolerance", difference=found, reason=told)
+        if found["count"]:
+            return replace(self, verdict="different", difference=found, reason=_told(found))
+        return replace(self, difference=found)
 
 
 @dataclass(frozen=True)
@@ -48,16 +75,30 @@ class TaskVerdict:
     reason: str | None
     artifacts: tuple[ArtifactVerdict, ...]
 
+    def with_artifacts(self, artifacts: Iterable[ArtifactVerdict]) -> TaskVerdict:
+        """The task with other verdicts on its artifacts."""
+        found = tuple(artifacts)
+        return replace(self, artifacts=found, verdict=_worst_of(found, self.reason))
+
 
 def worst(verdicts: Iterable[str]) -> str:
     """The worst of ``verdicts`` as a verdict of the whole: what is missing or extra makes it different."""
     level = max(verdicts, key=LEVELS.index, default="identical")
-    return "different" if level in {"missing", "extra"} else level
+    return {"missing": "different", "extra": "different", "volatile": "identical"}.get(level, level)
 
 
-def judge_artifact(name: str, original: Record | None, replayed: Record | None) -> ArtifactVerdict:
-    """Compare two artifact records; None stands for an artifact that is not there."""
+def judge_artifact(
+    name: str,
+    original: Record | None,
+    replayed: Record | None,
+    *,
+    volatile: bool = False,
+    records: tuple[str, str] | None = None,
+) -> ArtifactVerdict:
+    """Compare two artifact records; None stands for an artifact that is not there. volatile: it was said to change."""
     verdict, reason = _compare(original, replayed)
+    if volatile and verdict != "identical":
+        verdict, reason = "volatile", "said before the run to be another one each time"
     shown = original or replayed
     assert shown is not None
     return ArtifactVerdict(
@@ -69,6 +110,7 @@ def judge_artifact(name: str, original: Record | None, replayed: Record | None) 
         _canonical(replayed),
         reason,
         shown["type"],
+        records=records,
     )
 
 
@@ -88,7 +130,28 @@ def _compare(original: Record | None, replayed: Record | None) -> tuple[str, str
         return "different", _change(original, replayed)
     if original["type"] != replayed["type"]:
         return "different", f"{original['type']} became {replayed['type']}"
-    return "different", "other bytes; this type has no canonical digest to compare by value"
+    if ours and theirs:
+        return "not_comparable", "other bytes, and the digests of its value are of two schemes"
+    return "not_comparable", f"other bytes, and a value of {original['type']} as this has no digest to compare it by"
+
+
+def _told(found: Record) -> str:
+    """A difference in one sentence."""
+    first = found["first"]
+    if first["kind"] == "number":
+        text = _number_told(first)
+    elif first["kind"] in ("missing", "extra"):
+        text = f"{first['place']} is {'not there any more' if first['kind'] == 'missing' else 'new'}"
+    else:
+        text = f"{first['place']}: {first['before']} became {first['after']}"
+    if found["count"] > 1:
+        text += f"; {found['count']:,} differences in all"
+    return text + (f"; {found['hint']}" if found["hint"] else "")
+
+
+def _number_told(one: Record) -> str:
+    share = f", {one['differing']:,} of {one['of']:,} numbers" if one.get("of", 1) > 1 else ""
+    return f"{one['place']}: {one['before']} became {one['after']} (relative {float(one['rel']):.1e}{share})"
 
 
 def _change(original: Record, replayed: Record) -> str:
@@ -101,12 +164,16 @@ def _canonical(record: Record | None) -> str | None:
 
 
 def judge_task(
-    original: Record, replayed: Record, given: Mapping[str, str], read: Callable[[str], Record]
+    original: Record,
+    replayed: Record,
+    given: Mapping[str, str],
+    read: Callable[[str], Record],
+    is_volatile: Callable[[str], bool] = lambda _: False,
 ) -> TaskVerdict:
     """Compare what two records of one task hold.
 
     given: the artifacts that the task was handed; what it only passed on unchanged, both times, is left out.
-    read: the artifact record of a digest.
+    read: the artifact record of a digest. is_volatile: whether an artifact was said to change.
     """
     before, after = original["artifacts"], replayed["artifacts"]
     names = [name for name in sorted({*before, *after}) if not before.get(name) == after.get(name) == given.get(name)]
@@ -115,12 +182,19 @@ def judge_task(
         names = []
     artifacts = tuple(
         judge_artifact(
-            name, read(before[name]) if name in before else None, read(after[name]) if name in after else None
+            name,
+            read(before[name]) if name in before else None,
+            read(after[name]) if name in after else None,
+            volatile=is_volatile(name),
+            records=(before[name], after[name]) if name in before and name in after else None,
         )
         for name in names
     )
-    verdict = worst([*(a.verdict for a in artifacts), "different" if reason else "identical"])
-    return TaskVerdict(original["step"], original["task"], verdict, reason, artifacts)
+    return TaskVerdict(original["step"], original["task"], _worst_of(artifacts, reason), reason, artifacts)
+
+
+def _worst_of(artifacts: Iterable[ArtifactVerdict], reason: str | None) -> str:
+    return worst([*(one.verdict for one in artifacts), "different" if reason else "identical"])
 
 
 def _ending(original: Record, replayed: Record) -> str | None:

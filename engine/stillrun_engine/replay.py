@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from stillrun_engine.closure import check_objects, needed_objects
 from stillrun_engine.desk import Assignment, Desk, Identity, KeptTask, TaskInput
 from stillrun_engine.errors import Interrupted, ReplayRefused, RunDamaged
 from stillrun_engine.executor import Finished, Output, Started, TaskWork
+from stillrun_engine.explain import explained, first_divergence
 from stillrun_engine.history import History, new_run_id
 from stillrun_engine.host_process import HostProcess, Launch
 from stillrun_engine.inputs import InputKeeper
@@ -26,6 +28,7 @@ from stillrun_engine.local import LocalExecutor, load_request
 from stillrun_engine.machine import RECORDED_VARIABLES, machine_facts
 from stillrun_engine.places import ambient_of, started
 from stillrun_engine.plan import Split
+from stillrun_engine.policy import Policy
 from stillrun_engine.reporter import Reporter
 from stillrun_engine.stopping import StopSignals
 from stillrun_engine.warm import launch_ambient
@@ -49,6 +52,7 @@ class ReplayRequest:
     max_workers: int = 2
     offline: bool = False
     fresh_process: bool = False
+    compare_limit_s: float = 60.0  # most time to find out what differs in one artifact
 
 
 @dataclass(frozen=True)
@@ -67,6 +71,7 @@ class _Place:
 
     how: str
     lock: str | None
+    launch: Launch
 
 
 def replay_run(
@@ -99,7 +104,7 @@ def replay_run(
             # hosts warm up meanwhile; they know no flow and run nothing before the first task
             _refuse_damage(run, tasks)
             lay_out(store, workspace, tree, [file for task in tasks for file in task["files"]])
-            session = _Replay(run, tasks, left_out, request, workspace, places, told, clock, stop)
+            session = _Replay(run, tasks, left_out, request, workspace, places, load, told, clock, stop)
             return session.go(executor, begun)
         finally:
             executor.close()
@@ -143,22 +148,20 @@ def _places(
     for task in tasks:
         environment = task["environment"]
         if environment not in places:
-            places[environment], launch, host = _place(
-                run, task["step"], environment, caller, face, told, offline=offline
-            )
-            executor.offer(environment, launch, host)
+            places[environment], host = _place(run, task["step"], environment, caller, face, told, offline=offline)
+            executor.offer(environment, places[environment].launch, host)
     return places
 
 
 def _place(
     run: KeptRun, step: str, environment: str, caller: Caller, face: Path, told: Reporter, *, offline: bool
-) -> tuple[_Place, Launch, HostProcess | None]:
+) -> tuple[_Place, HostProcess | None]:
     """Rebuilt from what was kept; what was not kept whole serves as it stands while the caller's is still the same."""
     lock = run.lock_of(step)
     missing = [item.name for item in read_lock(run.store, lock).not_kept] if lock is not None else []
     if (lock is None or missing) and ambient_of(run.store, caller) == environment:
         launch = launch_ambient(caller, face)
-        return _Place("as it stands", None), launch, HostProcess(launch)
+        return _Place("as it stands", None, launch), HostProcess(launch)
     if lock is None:
         raise ReplayRefused(
             f"the environment of {run.pathspec}/{step} was not kept (the run was cut off before that) and the caller's "
@@ -168,7 +171,8 @@ def _place(
         told.note(f"the environment of {step} was not kept whole: {', '.join(missing)} will be missing.")
     if run.record["settings"].get("keep_packages", "all") != "all":
         _bring_back(run, lock, caller, told, offline=offline)
-    return _Place("rebuilt", lock), *started(run.store, lock, caller, face, told.note)
+    launch, host = started(run.store, lock, caller, face, told.note)
+    return _Place("rebuilt", lock, launch), host
 
 
 def _bring_back(run: KeptRun, lock: Digest, caller: Caller, told: Reporter, *, offline: bool) -> None:
@@ -197,11 +201,13 @@ class _Replay:
         request: ReplayRequest,
         workspace: Workspace,
         places: Mapping[str, _Place],
+        load: Mapping[str, Any],
         reporter: Reporter,
         clock: Clock,
         stop: StopSignals,
     ) -> None:
-        self._run, self._tasks, self._left_out, self._places = run, tasks, left_out, places
+        self._run, self._tasks, self._left_out, self._places, self._load = run, tasks, left_out, places, load
+        self._policy, self._limit_s = Policy.of(run.description), request.compare_limit_s
         self._reporter, self._clock, self._stop = reporter, clock, stop
         store, record = run.store, run.record
         self._store = store
@@ -259,7 +265,8 @@ class _Replay:
         kept: KeptTask = self._desk.kept(event, stopping=self._stop.requested is not None)
         original = self._originals[kept.key]
         replayed = self._store.get_record(kept.record, "task")
-        self._verdicts.append(judge_task(original, replayed, self._run.given(original), self._read))
+        is_volatile = partial(self._policy.is_volatile, kept.key.step)
+        self._verdicts.append(judge_task(original, replayed, self._run.given(original), self._read, is_volatile))
         return []
 
     def breathe(self, *, busy: bool) -> None:
@@ -276,6 +283,9 @@ class _Replay:
         history, run = self._history, self._run
         order = {(task["step"], task["task"]): place for place, task in enumerate(self._tasks)}
         verdicts = sorted(self._verdicts, key=lambda v: order[v.step, v.task])
+        environments = {(task["step"], task["task"]): task["environment"] for task in self._tasks}
+        launches = {environment: place.launch for environment, place in self._places.items()}
+        verdicts = explained(self._store, verdicts, environments, launches, self._load, self._policy, self._limit_s)
         verdict = worst(v.verdict for v in verdicts)
         record = {
             "schema": "stillrun/verdict/1",
@@ -283,6 +293,8 @@ class _Replay:
             "replay": f"{history.flow}/{history.run}",
             "scope": str(run.spec),
             "verdict": verdict,
+            "first_divergence": first_divergence(verdicts),
+            "policy": self._policy.to_record(),
             "tasks": [{"step": v.step, "task": v.task, "verdict": v.verdict, "reason": v.reason} for v in verdicts],
             "artifacts": [a.entry(v.step, v.task) for v in verdicts for a in v.artifacts],
             "not_replayed": [

@@ -25,7 +25,8 @@ def fixture(name: str) -> ModuleType:
     spec = importlib.util.spec_from_file_location(Path(name).stem, ROOT / "fixtures" / name)
     assert spec is not None
     assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
+    module = sys.modules.setdefault(f"fixtures_{spec.name}", importlib.util.module_from_spec(spec))
+    sys.modules[spec.name] = module  # dataclasses look their module up
     spec.loader.exec_module(module)
     return module
 

@@ -1,0 +1,68 @@
+"""Why two results differ, most likely: told from what the differences look like."""
+
+from __future__ import annotations
+
+import re
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from typing import Any
+
+__all__ = ["hint_of"]
+
+_ROUNDING = 1e-6  # relative; summing a million doubles in another order differs by less
+_MOMENT = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d|datetime\.datetime\(|Timestamp\(|\b\d{1,2}:\d\d:\d\d\b")
+_EPOCH = (1_000_000_000, 4_000_000_000)  # seconds since 1970 of the years 2001 to 2096
+_TEMPORARY = re.compile(r"/(?:tmp|var/folders|temp|T)/|[\\/]tmp[\w]{6,}")
+_IDENTIFIER = re.compile(r"\b[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b|UUID\(")
+_ADDRESS = re.compile(r" at 0x[0-9a-f]{6,}")
+
+
+def hint_of(found: Sequence[Mapping[str, Any]], worst: Mapping[str, Any], only_numbers: bool, count: int) -> str | None:
+    """One sentence about the likeliest cause; None when nothing speaks for one."""
+    if not found:
+        return None
+    texts = [(str(one["before"]), str(one["after"])) for one in found]
+    if all(one["kind"] == "order" for one in found):
+        return "the same items stand in another order: they come from something without one (a set, threads, a folder's listing)"
+    for pattern, told in (
+        (_IDENTIFIER, "it holds an identifier that is made anew each time"),
+        (_ADDRESS, "it holds the address of an object in memory"),
+        (_MOMENT, "it holds a moment in time"),
+        (_TEMPORARY, "it holds the path of a temporary folder"),
+    ):
+        if all(pattern.search(before) and pattern.search(after) for before, after in texts):
+            return told
+    if only_numbers:
+        return _of_numbers(found, worst, texts, count)
+    return None
+
+
+def _of_numbers(
+    found: Sequence[Mapping[str, Any]], worst: Mapping[str, Any], texts: Sequence[tuple[str, str]], count: int
+) -> str | None:
+    pairs = [(_number(before), _number(after)) for before, after in texts]
+    if all(_is_moment(a) and _is_moment(b) for a, b in pairs) and worst["abs"] > 0:
+        return "it looks like a moment in time, in seconds"
+    share = max((one.get("share") or 0.0 for one in found), default=0.0)
+    if 0 < worst["rel"] <= _ROUNDING:
+        ulp = f", {worst['ulp']:,.0f} ULP" if worst["ulp"] < 1e6 else ""
+        return (
+            f"rounding: the numbers agree to {worst['rel']:.0e}{ulp}, as after summing in another order, "
+            "with other threads or on another processor"
+        )
+    if (share > 0.9 or count > 3) and worst["rel"] > 0.01:
+        return "nearly every number is another one: random numbers without a fixed seed look like this"
+    return None
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return 0.0
+
+
+def _is_moment(value: float) -> bool:
+    return any(low < value / unit < high for low, high in [_EPOCH] for unit in (1, 1e3, 1e6, 1e9))

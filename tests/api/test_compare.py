@@ -1,0 +1,241 @@
+"""What differs between two values: found, placed, measured, and never passed over where a tolerance is granted."""
+
+from __future__ import annotations
+
+import copy
+import datetime
+import json
+import math
+import threading
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pyarrow as pa
+import pytest
+import scipy.sparse as sp
+import sklearn.linear_model
+from hypothesis import given, settings
+from matplotlib.figure import Figure
+from PIL import Image
+
+from stillrun.canonical import canonical_digest
+from stillrun.compare import compared
+
+from .test_canonical_objects import DIFFERENT, OBJECTS, SAME, Plain, drawn, made
+
+
+def places(a: Any, b: Any, **more: float) -> list[str]:
+    return [one["place"] for one in compared(a, b, "x", **more)["found"]]
+
+
+@pytest.mark.parametrize("what", SAME)
+def test_of_the_same_nothing_differs(what: str) -> None:
+    found = compared(*SAME[what], "x")
+    assert (found["count"], found["found"], found["within"]) == (0, [], False)
+
+
+# two rings of equal values look the same from each of their places, however long they are
+_NOT_TOLD = (
+    "circles of another length",
+    "functions",
+    "methods",
+    "builtins",
+    "class and function",
+    "classes themselves",
+    "owners of methods",
+)
+
+
+@pytest.mark.parametrize("what", [name for name in DIFFERENT if name not in _NOT_TOLD])
+def test_of_what_differs_something_is_found(what: str) -> None:
+    found = compared(*DIFFERENT[what], "x")
+    json.dumps(found, allow_nan=False)
+    assert found["count"] or found["opaque"], what
+    assert not found["within"]
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "place", "before", "after"),
+    [
+        ({"a": [1, (2, 3.5)]}, {"a": [1, (2, 3.25)]}, "x['a'][1][1]", "3.5", "3.25"),
+        (Plain(a=Plain(b=[1])), Plain(a=Plain(b=[2])), "x.a.b[0]", "1", "2"),
+        ([1, "a"], [1, b"a"], "x[1]", "str", "bytes"),
+        ({"a": 1}, {}, "x['a']", "1", "not there"),
+        ({}, {"b": 1}, "x['b']", "not there", "1"),
+        ({1, 2}, {1, 3}, "x", "2", "3"),
+        ({1: 0}, {True: 0}, "key 1 of x", "int", "bool"),
+        (np.arange(6).reshape(2, 3), np.array([[0, 1, 2], [3, 9, 5]]), "x[1, 1]", "4", "9"),
+        (np.zeros(3), np.zeros((1, 3)), "x", "(3,)", "(1, 3)"),
+        (np.zeros(3), np.zeros(3, "f4"), "x", "float64", "float32"),
+        (np.array([0.0]), np.array([-0.0]), "x[0]", "0.0", "-0.0"),
+        (np.array([1.0, np.nan]), np.array([1.0, 2.0]), "x[1]", "nan", "2.0"),
+        (np.array(["a", "b"]), np.array(["a", "c"]), "x[1]", "'b'", "'c'"),
+        (pd.DataFrame({"a": [1.0]}, ["q"]), pd.DataFrame({"a": [3.0]}, ["q"]), "x['a'].loc['q']", "1.0", "3.0"),
+        (pd.DataFrame({"a": [1]}), pd.DataFrame({"b": [1]}), "x.columns", "has ['a']", "has ['b']"),
+        (pd.DataFrame({"a": [1]}), pd.DataFrame({"a": [1.0]}), "x['a']", "int64", "float64"),
+        (pd.DataFrame({"a": ["u", None]}), pd.DataFrame({"a": ["v", None]}), "x['a'].loc[0]", "'u'", "'v'"),
+        (pd.Series([1, None], dtype="Int64"), pd.Series([1, 2], dtype="Int64"), "x.isna().loc[1]", "True", "False"),
+        (pd.Series([1, 2], name="s"), pd.Series([1, 2], name="t"), "x.name", "'s'", "'t'"),
+        (pd.Series([1, 2]), pd.Series([1, 2], [1, 0]), "x.index", "[0, 1]", "[1, 0]"),
+        (pl.DataFrame({"a": [1, 2]}), pl.DataFrame({"a": [1, 3]}), "x['a'][1]", "2", "3"),
+        (pa.table({"a": [1, 2]}), pa.table({"a": [1, 3]}), "x['a'][1]", "2", "3"),
+        (sp.csr_array(np.eye(2)), sp.csr_array(np.diag([1.0, 2.0])), "x.tocsr().data[1]", "1.0", "2.0"),
+        (datetime.date(2020, 1, 1), datetime.date(2020, 1, 2), "x", "datetime.date(2020, 1, 1)", "datetime.date(2020, 1, 2)"),
+    ],
+)  # fmt: skip
+def test_the_place_is_named(one: Any, other: Any, place: str, before: str, after: str) -> None:
+    found = compared(one, other, "x")
+    first = found["first"]
+    assert (first["place"], first["before"].strip("'"), first["after"].strip("'")) == (
+        place,
+        before.strip("'"),
+        after.strip("'"),
+    )
+
+
+def test_numbers_are_measured() -> None:
+    found = compared([1.0, 100.0], [1.0 + 2**-52, 101.0], "x")
+    first, second = found["found"]
+    assert (first["abs"], first["ulp"]) == (2**-52, 1.0)
+    assert (second["abs"], second["rel"]) == (1.0, pytest.approx(1 / 101))
+    assert found["worst"]["place"] == "x[1]"
+
+
+def test_arrays_are_measured_as_a_whole() -> None:
+    before = np.linspace(1, 2, 1000)
+    after = before.copy()
+    after[:10] *= 1 + 1e-9
+    after[500] *= 2
+    found = compared(before, after, "x")["first"]
+    assert (found["differing"], found["of"], found["place"]) == (11, 1000, "x[500]")
+    assert found["histogram"].keys() >= {"1e-1"} and sum(found["histogram"].values()) == 11
+
+
+def test_frames_show_the_rows_that_changed() -> None:
+    before = pd.DataFrame({"a": range(50), "b": [float(n) for n in range(50)], "c": ["x"] * 50})
+    after = before.copy()
+    after.loc[[7, 9], "b"] = -1.0
+    found = compared(before, after, "x")
+    assert found["found"][-1]["rows"] == [
+        {"row": "7", "before": {"b": "7.0"}, "after": {"b": "-1.0"}},
+        {"row": "9", "before": {"b": "9.0"}, "after": {"b": "-1.0"}},
+    ]
+
+
+def test_a_model_tells_the_attribute() -> None:
+    data = np.arange(20.0).reshape(10, 2) % 7
+    one = sklearn.linear_model.Ridge().fit(data, data[:, 0])
+    other = sklearn.linear_model.Ridge(alpha=1.5).fit(data, data[:, 0])
+    assert {"x.alpha", "x.intercept_"} <= {place.split("[")[0] for place in places(one, other)}
+
+
+def test_text_and_functions_show_lines() -> None:
+    found = compared("a\nb\nc", "a\nB\nc", "x")["first"]
+    assert "-b" in found["diff"] and "+B" in found["diff"]
+    one, other = made("def f(): return 1"), made("def f(): return 2")
+    assert compared(one, other, "x")["count"] == 1
+
+
+def test_pictures_tell_where_they_changed() -> None:
+    after = Image.new("RGB", (8, 8))
+    after.putpixel((3, 5), (255, 0, 0))
+    found = compared(Image.new("RGB", (8, 8)), after, "x")["first"]
+    assert (found["differing"], found["after"]) == (1, "changed within (3, 5, 4, 6)")
+    assert compared(drawn(1, 2), drawn(2, 1), "x")["first"]["kind"] == "pixels"
+    assert compared(Figure(), Figure(), "x")["count"] == 0
+
+
+# -- tolerance -----------------------------------------------------------------------------------
+
+NEAR: dict[str, tuple[Any, Any]] = {
+    "float": (1.0, 1.0 + 1e-10),
+    "array": (np.ones(5), np.ones(5) + 1e-10),
+    "frame": (pd.DataFrame({"a": [1.0, 2.0], "b": ["u", "v"]}), pd.DataFrame({"a": [1.0, 2.0 + 1e-10], "b": ["u", "v"]})),
+    "deep": ({"a": [Plain(b=np.ones(2))]}, {"a": [Plain(b=np.ones(2) + 1e-10)]}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", NEAR)
+def test_numbers_within_what_is_granted_are_within(what: str) -> None:
+    assert compared(*NEAR[what], "x", rtol=1e-9)["within"]
+    assert compared(*NEAR[what], "x", atol=1e-9)["within"]
+    assert not compared(*NEAR[what], "x", rtol=1e-11)["within"]
+    assert not compared(*NEAR[what], "x")["within"]
+
+
+FAR: list[tuple[Callable[[Any], Any], str]] = [
+    (lambda value: {**value, "k": 1}, "a new key"),
+    (lambda value: {**value, "s": "B"}, "a text"),
+    (lambda value: {**value, "t": True}, "a type"),
+    (lambda value: {**value, "n": [1.0, math.nan]}, "a NaN"),
+    (lambda value: {**value, "n": [1.0, math.inf]}, "an infinity"),
+    (lambda value: {**value, "n": [1.0]}, "a length"),
+    (lambda value: {**value, "f": value["f"].rename(columns={"a": "z"})}, "a column"),
+    (lambda value: {**value, "f": value["f"].set_axis(["z"], axis=0)}, "a label"),
+    (lambda value: {**value, "f": value["f"].astype("f4")}, "a dtype"),
+    (lambda value: {**value, "m": {1: 0.0}}, "the type of a key"),
+    (lambda value: {**value, "o": Plain(a=1.0, b=2)}, "an attribute"),
+]
+
+
+@pytest.mark.parametrize(("change", "what"), FAR, ids=[what for _, what in FAR])
+def test_nothing_but_numbers_is_tolerated(change: Callable[[Any], Any], what: str) -> None:
+    value = {"s": "b", "t": 1, "n": [1.0, 2.0], "f": pd.DataFrame({"a": [1.0]}), "m": {True: 0.0}, "o": Plain(a=1.0)}
+    near = {**value, "n": [1.0, 2.0 + 1e-12]}
+    assert compared(value, near, "x", rtol=0.5)["within"]
+    changed = change({**value, "n": near["n"]}) if what not in ("a NaN", "an infinity", "a length") else change(value)
+    assert not compared(value, changed, "x", rtol=0.5, atol=1e6)["within"]
+
+
+@given(OBJECTS, OBJECTS)
+@settings(max_examples=200, deadline=None)
+def test_what_has_another_digest_is_never_within(one: Any, other: Any) -> None:
+    """Law: with no tolerance, nothing is within; and nothing is found exactly where the digests agree."""
+    found = compared(one, other, "x")
+    assert not found["within"]
+    assert bool(found["count"]) == (canonical_digest(one) != canonical_digest(other))
+
+
+@given(OBJECTS)
+@settings(max_examples=60, deadline=None)
+def test_a_copy_does_not_differ(value: Any) -> None:
+    assert compared(value, copy.deepcopy(value), "x")["count"] == 0
+
+
+def test_what_cannot_be_looked_into_is_said() -> None:
+    found = compared([1.0, threading.Lock()], [1.0 + 1e-12, threading.Lock()], "x", rtol=1e-3)
+    assert found["opaque"] is not None and found["opaque"].startswith("x[1], a _thread.lock")
+    assert not found["within"]
+
+
+# -- causes --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "says"),
+    [
+        (["a", "b", "c"], ["c", "a", "b"], "another order"),
+        (datetime.datetime(2020, 1, 1), datetime.datetime(2020, 1, 2), "moment in time"),
+        (1_700_000_000.5, 1_700_000_009.5, "moment in time"),
+        (uuid.UUID(int=5), uuid.UUID(int=6), "identifier"),
+        ("/tmp/abc12345/file", "/tmp/xyz98765/file", "temporary folder"),
+        ("<object at 0x7f0011223344>", "<object at 0x7f0011229999>", "address"),
+        (np.linspace(0, 1, 99), np.linspace(0, 1, 99) * (1 + 1e-15), "rounding"),
+        (np.linspace(1, 2, 99), np.linspace(2, 1, 99) * 1.7, "random numbers"),
+        ({"a": 1}, {"b": 1}, None),
+    ],
+)
+def test_the_likeliest_cause_is_told(one: Any, other: Any, says: str | None) -> None:
+    hint = compared(one, other, "x")["hint"]
+    assert hint is None if says is None else says in hint
+
+
+def test_none_of_our_tests_reads_the_package_elsewhere() -> None:
+    import stillrun.compare
+
+    assert Path(stillrun.compare.__file__).parents[1].name == "api"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import click
@@ -14,7 +14,9 @@ from stillrun_cli.settings import caller, default_workers, open_store
 from stillrun_engine.archive import open_run
 from stillrun_engine.pathspec import parse_pathspec
 from stillrun_engine.replay import ReplayOutcome, ReplayRequest, replay_run
+from stillrun_engine.reporter import Reporter
 from stillrun_engine.stopping import StopSignals
+from stillrun_engine.vary import AXES, Causes, find_causes
 
 __all__ = ["replay_command"]
 
@@ -34,6 +36,12 @@ _EXIT = {"identical": 0, "equivalent": 0, "within_tolerance": 0, "not_comparable
     "--compare-limit", type=click.FloatRange(0, min_open=True), default=60.0, metavar="SECONDS",
     help="Most time to find out what differs in one artifact; default: 60.",
 )  # fmt: skip
+@click.option("--repeat", type=click.IntRange(2), metavar="N", help="Replay N times: does it differ by itself?")
+@click.option(
+    "--vary",
+    metavar="AXES",
+    help=f"Change one thing at a time and tell what results depend on: all, or {','.join(AXES)}.",
+)
 @click.option("--quiet", is_flag=True, help="Print only failures and the verdict.")
 @common_options
 @click.pass_context
@@ -44,6 +52,8 @@ def replay_command(
     max_workers: int | None,
     fresh_process: bool,
     compare_limit: float,
+    repeat: int | None,
+    vary: str | None,
     quiet: bool,
     as_json: bool,
 ) -> int:
@@ -55,15 +65,64 @@ def replay_command(
     """
     spec = parse_pathspec(pathspec, least=2, most=4)
     narrator = Narrator(as_json=as_json, quiet=quiet)
+    axes = _axes(vary)
     with open_store(ctx) as store, StopSignals() as stop:
         run = open_run(store, spec)
         request = ReplayRequest(caller(), max_workers or default_workers(), offline, fresh_process, compare_limit)
+        if repeat is not None or axes:
+            return _print_causes(
+                find_causes(run, request, axes, repeat or 2, stop, _telling(narrator)), narrator, as_json
+            )
         outcome = replay_run(run, request, stop, narrator)
     if as_json:
         print_json(_report(outcome))
     else:
         _print_verdict(narrator, outcome)
     return _EXIT[outcome.verdict]
+
+
+def _axes(asked: str | None) -> list[str]:
+    """The things to change, by name."""
+    if asked is None:
+        return []
+    names = list(AXES) if asked == "all" else [name.strip() for name in asked.split(",") if name.strip()]
+    for name in names:
+        if name not in AXES:
+            raise click.UsageError(
+                f"--vary {name}: there is no such thing to change; there are all, {', '.join(AXES)}."
+            )
+    return names
+
+
+def _telling(narrator: Narrator) -> Callable[[str], Reporter]:
+    """Says before each replay what is changed, and leaves out what its tasks write."""
+
+    def told(changed: str) -> Reporter:
+        narrator.note(f"Replaying with {changed} changed.")
+        return Reporter()
+
+    return told
+
+
+def _print_causes(found: Causes, narrator: Narrator, as_json: bool) -> int:
+    """Tell what depends on what; the exit code."""
+    assert found.first is not None, "it was replayed"
+    if as_json:
+        causes = [cause.to_record() for cause in found.causes]
+        told = {"causes": causes, "replays": found.replays, "skipped": found.skipped, "verdict": found.first.verdict}
+        print_json({**told, "first": found.first.record})
+    else:
+        _print_verdict(narrator, found.first)
+        narrator.say("")
+        for cause in found.causes:
+            narrator.say(clean(cause.sentence))
+        changed = ", ".join(str(one["changed"]) for one in found.replays if one["changed"])
+        if not found.causes:
+            told = f", nor with another {changed}" if changed else ""
+            narrator.say(f"Nothing differs between {len(found.replays)} replays{told}.")
+        for name in found.skipped:
+            narrator.say(f"{name} cannot be changed on this machine")
+    return 1 if found.causes else _EXIT[found.first.verdict]
 
 
 def _report(outcome: ReplayOutcome) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 __all__ = ["Caller"]
@@ -11,8 +11,12 @@ __all__ = ["Caller"]
 
 @dataclass(frozen=True)
 class Caller:
-    """Where a run was called from: the interpreter of undecorated steps, the folder, the environment variables."""
+    """Where a run was called from: the interpreter of undecorated steps, the folder, the environment variables.
+
+    forced: variables that tasks get whatever their environment says.
+    """
 
     python: Path
     cwd: Path
     variables: Mapping[str, str]
+    forced: Mapping[str, str] = field(default_factory=dict)

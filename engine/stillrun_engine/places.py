@@ -158,7 +158,13 @@ def ambient_of(store: Store, caller: Caller) -> Digest:
 
 def launch_prefix(prefix: Prefix, caller: Caller, face: Path) -> Launch:
     """How the host of a built environment is started."""
-    return Launch(prefix.python, face, variables_in(prefix, settled(caller.variables)), caller.cwd, user_site=False)
+    return Launch(
+        prefix.python,
+        face,
+        {**variables_in(prefix, settled(caller.variables)), **caller.forced},
+        caller.cwd,
+        user_site=False,
+    )
 
 
 def variables_in(prefix: Prefix, variables: Mapping[str, str]) -> dict[str, str]:

@@ -7,7 +7,7 @@ induction, when every task answers as it did, so does the whole run.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -53,6 +53,9 @@ class ReplayRequest:
     offline: bool = False
     fresh_process: bool = False
     compare_limit_s: float = 60.0  # most time to find out what differs in one artifact
+    explain: bool = True  # find out what differs, where the digests do
+    forced: Mapping[str, str] = field(default_factory=dict)  # variables that tasks get, whatever was recorded
+    place: Path | None = None  # the folder to replay in, which is made and removed; a fresh one each time when None
 
 
 @dataclass(frozen=True)
@@ -92,7 +95,7 @@ def replay_run(
     store, record = run.store, run.record
     code = store.get_record(Digest(record["code"]), "code")
     tree = Digest(code["tree"])
-    workspace = make_workspace(store, record)
+    workspace = make_workspace(store, record, request.place)
     try:
         caller = _recorded_caller(run, request, workspace)
         load = load_request(
@@ -136,7 +139,7 @@ def _recorded_caller(run: KeptRun, request: ReplayRequest, workspace: Workspace)
     """Today's caller with the recorded variables, and in the replay's folder."""
     variables = {name: value for name, value in request.caller.variables.items() if name not in RECORDED_VARIABLES}
     variables.update(run.record["variables"])
-    return replace(request.caller, cwd=workspace.folder, variables=variables)
+    return replace(request.caller, cwd=workspace.folder, variables=variables, forced=request.forced)
 
 
 def _places(
@@ -207,7 +210,8 @@ class _Replay:
         stop: StopSignals,
     ) -> None:
         self._run, self._tasks, self._left_out, self._places, self._load = run, tasks, left_out, places, load
-        self._policy, self._limit_s = Policy.of(run.description), request.compare_limit_s
+        self._policy = Policy.of(run.description)
+        self._limit_s = request.compare_limit_s if request.explain else None
         self._reporter, self._clock, self._stop = reporter, clock, stop
         store, record = run.store, run.record
         self._store = store
@@ -285,7 +289,8 @@ class _Replay:
         verdicts = sorted(self._verdicts, key=lambda v: order[v.step, v.task])
         environments = {(task["step"], task["task"]): task["environment"] for task in self._tasks}
         launches = {environment: place.launch for environment, place in self._places.items()}
-        verdicts = explained(self._store, verdicts, environments, launches, self._load, self._policy, self._limit_s)
+        if self._limit_s is not None:
+            verdicts = explained(self._store, verdicts, environments, launches, self._load, self._policy, self._limit_s)
         verdict = worst(v.verdict for v in verdicts)
         record = {
             "schema": "stillrun/verdict/1",

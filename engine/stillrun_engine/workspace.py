@@ -31,9 +31,11 @@ class Workspace:
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
-def make_workspace(store: Store, run: Record) -> Workspace:
-    """A fresh folder, to be filled by ``lay_out``."""
-    folder = store.scratch("replay")
+def make_workspace(store: Store, run: Record, place: Path | None = None) -> Workspace:
+    """A fresh folder, to be filled by ``lay_out``; at ``place``, where nothing is yet, or anywhere."""
+    if place is not None:
+        place.mkdir()
+    folder = place or store.scratch("replay")
     root, placed = folder / "code", run["cwd"]
     cwd = root / placed["path"] if placed["base"] == "tree" else folder / "cwd"
     return Workspace(folder, root, cwd)

@@ -118,8 +118,8 @@ def _print_causes(found: Causes, narrator: Narrator, as_json: bool) -> int:
             narrator.say(clean(cause.sentence))
         changed = ", ".join(str(one["changed"]) for one in found.replays if one["changed"])
         if not found.causes:
-            told = f", nor with another {changed}" if changed else ""
-            narrator.say(f"Nothing differs between {len(found.replays)} replays{told}.")
+            nor = f", nor with another {changed}" if changed else ""
+            narrator.say(f"Nothing differs between {len(found.replays)} replays{nor}.")
         for name in found.skipped:
             narrator.say(f"{name} cannot be changed on this machine")
     return 1 if found.causes else _EXIT[found.first.verdict]

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from stillrun_cli.console import clean, common_options, paint, print_json, store_option
+from stillrun_cli.resume import resume_options, resume_run
 from stillrun_cli.run import RUN_CONTEXT, run_options, start_run
 from stillrun_cli.settings import caller, open_store
 
@@ -35,6 +36,16 @@ def run(ctx: click.Context, /, **options: Any) -> int:
     """Run this flow and keep its code, environments, inputs and results."""
     file, class_name = ctx.obj
     return start_run(ctx, file, class_name, **options)
+
+
+@flow_group.command("resume", context_settings=RUN_CONTEXT)
+@click.option("--origin-run-id", metavar="RUN", default="latest", help="The run to go on from; default: the latest.")
+@resume_options
+@click.pass_context
+def resume(ctx: click.Context, /, origin_run_id: str, **options: Any) -> int:
+    """Go on from an earlier run: [STEP]. What it did from the same code, environment and inputs is not done again."""
+    file, class_name = ctx.obj
+    return resume_run(ctx, file, class_name, f"{class_name}/{origin_run_id}", **options)
 
 
 @flow_group.command("show")

@@ -49,6 +49,8 @@ def _entry(run: KeptRun) -> dict[str, Any]:
 
 def _row(run: KeptRun) -> tuple[str, ...]:
     entry = _entry(run)
-    kind = f"replay of {entry['origin']}" if entry["origin"] else entry["kind"]
+    kind = entry["kind"]
+    if entry["origin"]:
+        kind = f"replay of {entry['origin']}" if kind == "replay" else f"run, from {entry['origin']}"
     given = " ".join(f"{name}={text}" for name, text in entry["parameters"].items())
     return (entry["run"], kind, entry["status"], entry["started"][:19].replace("T", " "), given)

@@ -69,7 +69,7 @@ class Narrator(Reporter):
         if status == "failed" and error is not None and error.get("traceback"):
             for line in error["traceback"].rstrip().splitlines():
                 self._line(step, task, line)
-        if status != "ok" or not self._quiet:
+        if status != "reused" and (status != "ok" or not self._quiet):
             self.say(f"{_prefix(step, task)} {word(status)} in {duration(wall_us)}")
 
     def _line(self, step: str, task: str, line: str) -> None:

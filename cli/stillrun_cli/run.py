@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,8 +14,10 @@ from stillrun_cli.settings import caller, default_workers, open_store
 from stillrun_engine.errors import sentence
 
 if TYPE_CHECKING:
+    from stillrun_engine.prepare import Resumed
     from stillrun_engine.run import RunOutcome
     from stillrun_envs.keeping import KeepPackages
+    from stillrun_snapshot.store import Store
 
 __all__ = ["flow_parameters", "run_command", "run_options", "start_run"]
 
@@ -49,6 +51,11 @@ def run_options(function: Any) -> Any:
             "--python",
             metavar="PYTHON",
             help="The interpreter of undecorated steps; default: the active environment's.",
+        ),
+        click.option(
+            "--reuse",
+            is_flag=True,
+            help="Do not run again what the flow's latest run did from the same code, environment and inputs.",
         ),
         click.option("--quiet", is_flag=True, help="Print only what tasks write, and failures."),
         common_options,
@@ -88,9 +95,11 @@ def start_run(
     keep_packages: KeepPackages,
     python: str | None,
     quiet: bool,
+    reuse: bool,
     as_json: bool,
+    resumed: Callable[[Store], Resumed] | None = None,
 ) -> int:
-    """Run the flow in ``file`` and print how it went; the exit code."""
+    """Run the flow in ``file`` and print how it went; the exit code. resumed: finds the run to go on from."""
     from stillrun_engine.warm import warm_host
 
     given, called = flow_parameters(parameters), caller(python)
@@ -111,6 +120,7 @@ def start_run(
             offline=offline,
             environment=environment,
             keep_packages=keep_packages,
+            resumed=resumed(store) if resumed else _earlier(store, file, class_name) if reuse else None,
         )
         narrator = Narrator(as_json=as_json, quiet=quiet)
         with StopSignals() as stop:
@@ -120,6 +130,19 @@ def start_run(
     else:
         _conclude(narrator, outcome)
     return 128 + stop.requested if stop.requested is not None else _EXIT[outcome.status]
+
+
+def _earlier(store: Store, file: Path, class_name: str | None) -> Resumed | None:
+    """The latest run of the flow, to reuse its tasks; None when there is none."""
+    from stillrun_engine.archive import runs
+    from stillrun_engine.prepare import Resumed
+
+    found = [
+        run
+        for run in runs(store, class_name)
+        if run.record["kind"] == "run" and run.record["source"] == str(file.absolute()) and run.status != "running"
+    ]
+    return Resumed(max(found, key=lambda run: str(run.record["started"])), parameters=False) if found else None
 
 
 def flow_parameters(words: tuple[str, ...]) -> dict[str, str]:
@@ -147,6 +170,7 @@ def _summary(outcome: RunOutcome) -> dict[str, Any]:
         "status": outcome.status,
         "record": outcome.record,
         "tasks": outcome.tasks,
+        "reused": outcome.reused,
         "wall_us": outcome.wall_us,
         "captured": outcome.captured,
         "not_kept": list(outcome.not_kept),
@@ -158,7 +182,7 @@ def _conclude(narrator: Narrator, outcome: RunOutcome) -> None:
     if outcome.failure is not None:
         where = f"{outcome.failure['step']}/{outcome.failure['task']}"
         narrator.say(clean(f"{where} failed: {_told(outcome.failure['error'])}"))
-    amount = counted(outcome.tasks, "task")
+    amount = counted(outcome.tasks, "task") + (f", {outcome.reused:,} of them reused" if outcome.reused else "")
     narrator.say(
         f"{paint(outcome.pathspec, bold=True)} {word(outcome.status)}: {amount} in {duration(outcome.wall_us)}"
     )

@@ -65,7 +65,11 @@ def _print_run(run: KeptRun) -> None:
     code = store.get_record(Digest(record["code"]), "code")
     click.echo(
         f"{paint(run.pathspec, bold=True)} {word(run.status)}"
-        + (f", replay of {record['origin']['run']}" if record["origin"] else "")
+        + (
+            f", {'replay of' if record['kind'] == 'replay' else 'from'} {record['origin']['run']}"
+            if record["origin"]
+            else ""
+        )
     )
     facts = [
         ("started", record["started"]),
@@ -116,7 +120,7 @@ def _print_tasks(tasks: list[Record]) -> None:
     rows = [
         (
             f"{t['step']}/{t['task']}",
-            t["status"],
+            f"reused from {t['reused'].rsplit('/', 2)[0]}" if "reused" in t else t["status"],
             duration(t["usage"].get("wall_us", 0)),
             ", ".join(t["artifacts"]),
             ", ".join(f["path"] for f in t["files"]),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,22 @@ from stillrun_snapshot.store import Store
 
 INLINE_MAX = 64 * 1024
 """Bytes up to which an artifact's part travels in a frame; larger ones go through a spill file."""
+
+_TAKEN = (
+    "status",
+    "artifacts",
+    "next",
+    "files",
+    "written",
+    "logs",
+    "error",
+    "exit",
+    "usage",
+    "started",
+    "finished",
+    "borrowed",
+)
+"""What a reused task keeps of its record."""
 
 __all__ = ["Assignment", "Desk", "Identity", "KeptTask", "TaskInput"]
 
@@ -82,7 +98,9 @@ class Desk:
         reporter: Reporter,
         clock: Clock,
         ignored: Sequence[Path],
+        modules: Iterable[str] = (),
     ) -> None:
+        """modules: what every task imports, since the flow does."""
         self._store = store
         self._identity = identity
         self._references = References(store)
@@ -91,6 +109,7 @@ class Desk:
         self._reporter = reporter
         self._clock = clock
         self._ignored = [str(path) for path in ignored]
+        self._modules = frozenset(modules)
         self._spills = store.scratch("spill")
         self._open: dict[str, _Open] = {}
 
@@ -151,6 +170,7 @@ class Desk:
                 "logs": task.log.keep(self._store),
                 "error": error,
                 "exit": dict(event.exit),
+                **self._borrowed(result),
                 "usage": dict(event.usage),
                 "started": task.started,
                 "finished": timestamp(self._clock()),
@@ -159,6 +179,25 @@ class Desk:
         key = event.work.key
         self._reporter.task_ends(key.step, key.task, status, event.usage.get("wall_us", 0), error)
         return KeptTask(key, record, artifacts, next_, error, result.get("modules", ()), result.get("borrowed", {}))
+
+    def reused(self, assignment: Assignment, old: Mapping[str, Any], pathspec: str) -> KeptTask:
+        """Keep the record of a task of the run ``pathspec`` as one of this run, without running it."""
+        taken = {name: old[name] for name in _TAKEN if name in old}
+        origin = f"{pathspec}/{old['step']}/{old['task']}"
+        record = self._history.task(
+            assignment.key, {**self._facts(assignment), **taken, "reused": old.get("reused") or origin}
+        )
+        self._reporter.task_ends(assignment.key.step, assignment.key.task, "reused", 0, None)
+        borrowed = old.get("borrowed", {})
+        return KeptTask(
+            assignment.key, record, old["artifacts"], old["next"], None, borrowed.get("modules", ()), borrowed
+        )
+
+    def _borrowed(self, result: Mapping[str, Any]) -> dict[str, Any]:
+        """What the task used of its environment beyond what the flow imports, for runs that reuse it; mostly nothing."""
+        modules = sorted(set(result.get("modules", ())) - self._modules)
+        found = {"modules": modules, **result.get("borrowed", {})}
+        return {"borrowed": found} if any(found.values()) else {}
 
     def close(self) -> None:
         """Remove what unfinished tasks left behind."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from stillrun_engine.archive import KeptRun
 from stillrun_engine.caller import Caller
 from stillrun_engine.errors import FlowRefused, error_of
 from stillrun_engine.inputs import InputLimits
@@ -24,7 +25,20 @@ from stillrun_snapshot.store import Store
 if TYPE_CHECKING:
     from stillrun_envs.keeping import KeepPackages
 
-__all__ = ["Described", "Prepared", "RunRequest", "describe", "prepare"]
+__all__ = ["Described", "Prepared", "Resumed", "RunRequest", "describe", "prepare"]
+
+
+@dataclass(frozen=True)
+class Resumed:
+    """An earlier run to go on from. again: steps that run again in any case, with all that follow them.
+
+    parameters: whether its parameters are taken where none are given. strict: every file of the captured tree is code.
+    """
+
+    run: KeptRun
+    again: tuple[str, ...] = ()
+    parameters: bool = True
+    strict: bool = False
 
 
 @dataclass(frozen=True)
@@ -40,6 +54,7 @@ class RunRequest:
     offline: bool = False
     environment: str = "ambient"  # of steps that ask for none: 'ambient', 'pypi' or 'conda'
     keep_packages: KeepPackages = "all"
+    resumed: Resumed | None = None  # the run whose tasks are reused where they can be
     limits: InputLimits = field(default_factory=InputLimits)
 
 
@@ -116,13 +131,17 @@ def prepare(store: Store, request: RunRequest, described: Described, reporter: R
 def _convert_parameters(
     store: Store, request: RunRequest, described: Described
 ) -> tuple[dict[str, Digest], dict[str, Any]]:
-    texts = {**_from_variables(described.description, request.caller.variables), **request.parameters}
+    texts: dict[str, str] = {**_from_variables(described.description, request.caller.variables), **request.parameters}
     answer = described.executor.host(described.ambient).ask({"op": "parameters", "values": texts})
     if answer.header["op"] == "refused":
         raise error_of(answer.header["error"])
     outputs = answer.header["artifacts"]
     kept = {name: keep_output(store, output, answer.body, store.root) for name, output in outputs.items()}
-    return kept, {name: {"artifact": digest, "text": outputs[name]["preview"]} for name, digest in kept.items()}
+    shown = {name: {"artifact": digest, "text": outputs[name]["preview"]} for name, digest in kept.items()}
+    recorded = request.resumed.run.record["parameters"] if request.resumed and request.resumed.parameters else {}
+    for name in (recorded.keys() & kept.keys()) - texts.keys():
+        kept[name], shown[name] = Digest(recorded[name]["artifact"]), dict(recorded[name])
+    return kept, shown
 
 
 def _from_variables(description: Mapping[str, Any], variables: Mapping[str, str]) -> dict[str, str]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import getpass
+from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from stillrun_engine import __version__
-from stillrun_engine.desk import Assignment, Desk, Identity, TaskInput
+from stillrun_engine.desk import Assignment, Desk, Identity, KeptTask, TaskInput
 from stillrun_engine.executor import Finished, Output, Started, TaskWork
 from stillrun_engine.history import History, new_run_id
 from stillrun_engine.inputs import InputKeeper
@@ -25,6 +26,9 @@ from stillrun_envs.lock import read_lock
 from stillrun_snapshot.clock import Clock, utc_now
 from stillrun_snapshot.digest import Digest
 from stillrun_snapshot.store import Store
+
+if TYPE_CHECKING:
+    from stillrun_engine.reuse import Reuse
 
 __all__ = ["RunOutcome", "run_flow"]
 
@@ -42,6 +46,7 @@ class RunOutcome:
     failure: Mapping[str, Any] | None
     captured: bool
     not_kept: tuple[str, ...]
+    reused: int = 0  # of the tasks, those that an earlier run had done
 
     @property
     def pathspec(self) -> str:
@@ -73,7 +78,7 @@ def run_flow(
         try:
             history.begin()
             told.run_begins(f"{history.flow}/{history.run}", _announcement(request, prepared))
-            work_through(described.executor, tasks, [tasks.first], stop)
+            work_through(described.executor, tasks, tasks.begin(), stop)
             return tasks.end(begun)
         finally:
             history.close()
@@ -112,19 +117,21 @@ class _RunTasks:
         self._failure: dict[str, Any] | None = None
         identity = Identity(history.flow, history.run, prepared.parameters, cwd)
         keeper = InputKeeper(store, described.captured.root, cwd, request.limits)
-        self.desk = Desk(store, identity, history, keeper, reporter, clock, [store.root])
-        self.first = self._plan.start()
+        self.desk = Desk(store, identity, history, keeper, reporter, clock, [store.root], described.modules)
+        self._reuse = _reuse(request, prepared)
+        self._told: set[str] = set()
+        self._reused = 0
 
     @property
     def halted(self) -> bool:
         return self._failure is not None
 
+    def begin(self) -> list[WaitingTask]:
+        """The tasks that the run begins with."""
+        return self._after_reuse([self._plan.start()])
+
     def prepare(self, waiting: WaitingTask) -> TaskWork:
-        key = waiting.key
-        inputs = tuple(self._done[parent] for parent in waiting.parents)
-        return self.desk.work(
-            Assignment(key, self._prepared.places.steps[key.step], waiting.foreach, inputs, waiting.join)
-        )
+        return self.desk.work(self._assignment(waiting))
 
     def started(self, event: Started) -> None:
         self.desk.started(event)
@@ -134,19 +141,48 @@ class _RunTasks:
 
     def finished(self, event: Finished) -> list[WaitingTask]:
         kept = self.desk.kept(event, stopping=self._stop.requested is not None)
-        if event.work.environment == self._prepared.places.ambient:
-            self._modules.update(kept.modules)
-            self._metadata.update(kept.borrowed.get("metadata", ()))
-            self._children = self._children or kept.borrowed.get("children", False)
         if kept.error is not None:
             if self._stop.requested is None and self._failure is None:
                 self._failure = {"step": kept.key.step, "task": kept.key.task, "error": dict(kept.error)}
             return []
+        return self._after_reuse(self._followers(event.work.environment, kept))
+
+    def _assignment(self, waiting: WaitingTask) -> Assignment:
+        key = waiting.key
+        inputs = tuple(self._done[parent] for parent in waiting.parents)
+        return Assignment(key, self._prepared.places.steps[key.step], waiting.foreach, inputs, waiting.join)
+
+    def _followers(self, environment: str, kept: KeptTask) -> list[WaitingTask]:
+        """What may start now that a task has finished well."""
+        if environment == self._prepared.places.ambient:
+            self._modules.update(kept.modules)
+            self._metadata.update(kept.borrowed.get("metadata", ()))
+            self._children = self._children or kept.borrowed.get("children", False)
         self._done[kept.key] = TaskInput(kept.key, kept.record, kept.artifacts)
         if kept.next is None:
             return []
         items = kept.artifacts.get(kept.next["foreach"]) if kept.next["foreach"] else None
         return self._plan.finished(kept.key, kept.next["steps"], kept.next["count"], items)
+
+    def _after_reuse(self, ready: list[WaitingTask]) -> list[WaitingTask]:
+        """The tasks that have to run, of those that are ready and of those that follow reused ones."""
+        if self._reuse is None:
+            return ready
+        to_run, waiting = [], deque(ready)
+        while waiting:
+            task = waiting.popleft()
+            assignment = self._assignment(task)
+            old = self._reuse.record_of(task, assignment.inputs)
+            if old is not None:
+                self._reused += 1
+                kept = self.desk.reused(assignment, old, self._reuse.origin.pathspec)
+                waiting.extend(self._followers(assignment.environment, kept))
+                continue
+            to_run.append(task)
+            if task.key.step not in self._told:
+                self._told.add(task.key.step)
+                self._reporter.note(f"{task.key.step} runs again: {self._reuse.reasons[task.key.step]}.")
+        return to_run
 
     def breathe(self, *, busy: bool) -> None:
         self._history.commit(only_if_due=busy)
@@ -177,6 +213,7 @@ class _RunTasks:
             self._failure,
             not not_kept,
             tuple(not_kept),
+            self._reused,
         )
 
     def _environments(self, stopped: bool) -> tuple[dict[str, Any], list[str]]:
@@ -217,6 +254,24 @@ class _RunTasks:
         return told
 
 
+def _reuse(request: RunRequest, prepared: Prepared) -> Reuse | None:
+    if request.resumed is None:
+        return None
+    from stillrun_engine.reuse import Reuse, Today  # most runs begin anew
+
+    described, asked = prepared.described, request.resumed
+    today = Today(
+        described.description,
+        described.captured.code,
+        prepared.parameters,
+        prepared.places.steps,
+        recorded_variables(prepared.places.launches[prepared.places.ambient].variables),
+        described.captured.root,
+        request.caller.cwd,
+    )
+    return Reuse(asked.run, today, asked.again, strict=asked.strict)
+
+
 def _head(store: Store, request: RunRequest, prepared: Prepared, clock: Clock) -> dict[str, Any]:
     """What the run's record says from the beginning."""
     described, places = prepared.described, prepared.places
@@ -224,7 +279,9 @@ def _head(store: Store, request: RunRequest, prepared: Prepared, clock: Clock) -
         "flow": described.description["name"],
         "run": new_run_id(clock()),
         "kind": "run",
-        "origin": None,
+        "origin": None
+        if request.resumed is None
+        else {"run": request.resumed.run.pathspec, "record": request.resumed.run.digest},
         "code": described.captured.code,
         "face": described.warm.face,
         "class": request.class_name,

@@ -1,0 +1,146 @@
+"""Tasks of an earlier run that need not run again: everything that they were made of is the same today.
+
+Same code (``fingerprint``), environment, parameters, inputs by content, place in each foreach, and files that were read.
+What cannot be shown to be the same runs again, and it is said why.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from stillrun_engine.archive import KeptRun, key_of
+from stillrun_engine.desk import TaskInput
+from stillrun_engine.fingerprint import CodeOf, code_of
+from stillrun_engine.plan import WaitingTask
+from stillrun_snapshot.digest import Digest, digest_of_file
+
+__all__ = ["Reuse", "Today"]
+
+Record = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Today:
+    """What a run of today is made of. steps: each step's environment; root, cwd: where recorded files are looked for.
+
+    variables: the environment variables that are recorded with a run.
+    """
+
+    description: Record
+    code: Digest  # stillrun/code/1
+    parameters: Mapping[str, str]
+    steps: Mapping[str, str]
+    variables: Mapping[str, str]
+    root: Path
+    cwd: Path
+
+
+class Reuse:
+    """Answers, for each task that may start, whether the earlier run's serves.
+
+    again: steps that run again in any case, with all that follow them. strict: every file of the captured tree counts.
+    """
+
+    def __init__(self, origin: KeptRun, today: Today, again: Iterable[str] = (), *, strict: bool = False) -> None:
+        self.origin, self.today = origin, today
+        self.reasons: dict[str, str] = {}  # step -> why it runs again, of its first task
+        self._records = {key_of(task): task for task in origin.tasks()}
+        self._again = _with_followers(today.description, again)
+        self._before = self._code(origin.record["code"], origin.description, strict)
+        self._now = self._code(today.code, today.description, strict)
+        self._files: dict[tuple[str, str], str | None] = {}
+
+    def record_of(self, waiting: WaitingTask, inputs: Sequence[TaskInput]) -> Record | None:
+        """The earlier run's record that serves for a task; None when it has to run."""
+        old = self._records.get(waiting.key)
+        reason = self._differs(waiting, inputs, old)
+        if reason is None:
+            return old
+        self.reasons.setdefault(waiting.key.step, reason)
+        return None
+
+    def _differs(self, waiting: WaitingTask, inputs: Sequence[TaskInput], old: Record | None) -> str | None:
+        """Why a task has to run, in words."""
+        step = waiting.key.step
+        if step in self._again:
+            return f"{self._again[step]} is to run again"
+        if old is None:
+            return "it did not run" if self.origin.tasks(step) == [] else f"task {waiting.key.task} did not run"
+        if old["status"] != "ok":
+            return f"it {'failed' if old['status'] == 'failed' else 'was stopped'}"
+        return (
+            self._before.differs(self._now, step)
+            or self._other_surroundings(step, old)
+            or self._other_inputs(waiting, inputs, old)
+            or next(filter(None, map(self._other_file, old["files"])), None)
+        )
+
+    def _other_surroundings(self, step: str, old: Record) -> str | None:
+        if old["environment"] != self.today.steps[step]:
+            return "its environment is another"
+        had = self.origin.record["variables"]
+        moved = [
+            name for name in sorted({*had, *self.today.variables}) if had.get(name) != self.today.variables.get(name)
+        ]
+        if moved:
+            return f"the variable {moved[0]} is another"
+        before = {name: entry["artifact"] for name, entry in self.origin.record["parameters"].items()}
+        changed = [
+            name
+            for name in sorted({*before, *self.today.parameters})
+            if before.get(name) != self.today.parameters.get(name)
+        ]
+        return f"parameter {changed[0]} is another" if changed else None
+
+    def _other_inputs(self, waiting: WaitingTask, inputs: Sequence[TaskInput], old: Record) -> str | None:
+        splits = [{**vars(split)} for split in waiting.foreach]
+        if splits != [dict(split) for split in old["foreach"]] or waiting.join != old["join"]:
+            return "it stands elsewhere in a foreach"
+        parents = [self.origin.store.get_record(Digest(each["record"]), "task") for each in old["inputs"]]
+        if [each.key for each in inputs] != list(map(key_of, parents)):
+            return "its inputs come from other tasks"
+        for given, parent in zip(inputs, parents, strict=True):
+            had = parent["artifacts"]
+            other = [name for name in sorted({*had, *given.artifacts}) if had.get(name) != given.artifacts.get(name)]
+            if other:
+                return f"its input {other[0]} is another"
+        return None
+
+    def _other_file(self, file: Record) -> str | None:
+        """Whether a file that the task read is another today."""
+        if file["base"] == "system":
+            return None
+        key = (file["base"], file["path"])
+        if key not in self._files:
+            folder = {"tree": self.today.root, "cwd": self.today.cwd}.get(file["base"], Path("/"))
+            try:
+                found: str | None = digest_of_file(folder / file["path"])[0]
+            except OSError:
+                found = None
+            self._files[key] = found
+        if file["digest"] is None or self._files[key] != file["digest"]:
+            return f"{file['path']} changed" if self._files[key] else f"{file['path']} is not there any more"
+        return None
+
+    def _code(self, digest: str, description: Record, strict: bool) -> CodeOf:
+        store = self.origin.store
+        code = store.get_record(Digest(digest), "code")
+        names = [step["name"] for step in description["steps"]]
+        return code_of(store, Digest(code["tree"]), code["flow_file"], description["name"], names, strict=strict)
+
+
+def _with_followers(description: Record, steps: Iterable[str]) -> dict[str, str]:
+    """The steps and all that come after them, each with the one that is why."""
+    following = {step["name"]: step["next"] for step in description["steps"]}
+    found: dict[str, str] = {}
+    for first in steps:
+        waiting = [first]
+        while waiting:
+            name = waiting.pop()
+            if name not in found:
+                found[name] = first
+                waiting += following.get(name, [])
+    return found

@@ -1,0 +1,231 @@
+"""Going on from an earlier run: what was done from the same code, environment and inputs is not done again, and the rest is."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+from tests.conftest import Commands
+
+FLOW = """
+import os
+from stillrun import FlowSpec, Parameter, step
+
+SCALE = 1.0
+
+
+class Study(FlowSpec):
+    alpha = Parameter("alpha", default=1.0)
+
+    @step
+    def start(self):
+        self.log("start")
+        self.items = open("data.txt").read().split()
+        self.next(self.fit, foreach="items")
+
+    @step
+    def fit(self):
+        self.log("fit")
+        self.score = len(self.input) * SCALE
+        self.next(self.join)
+
+    @step
+    def join(self, inputs):
+        self.log("join")
+        self.total = sum(each.score for each in inputs)
+        self.next(self.end)
+
+    @step
+    def end(self):
+        self.log("end")
+        self.report = f"{self.total} {self.alpha}"
+
+    def log(self, name):
+        with open(os.environ["RAN"], "a") as file:
+            print(name, file=file)
+
+
+if __name__ == "__main__":
+    Study()
+"""
+
+
+@pytest.fixture
+def study(stillrun: Commands, tmp_path: Path) -> Commands:
+    stillrun.variables["RAN"] = str(tmp_path / "ran")
+    stillrun.write("study.py", FLOW)
+    stillrun.write("data.txt", "a bb ccc")
+    return stillrun
+
+
+def ran(commands: Commands) -> list[str]:
+    """The steps that have run since it was asked last."""
+    path = Path(commands.variables["RAN"])
+    found = path.read_text().split() if path.exists() else []
+    path.unlink(missing_ok=True)
+    return sorted(found)
+
+
+def first(commands: Commands, *arguments: str) -> str:
+    run = commands.run("study.py", *arguments)
+    ran(commands)
+    return run
+
+
+def resumed(commands: Commands, *arguments: str, code: int = 0) -> tuple[str, list[str], str]:
+    """The run, the steps that ran, and what was said."""
+    done = commands("resume", *arguments, "--json")
+    assert done.code == code, done.err
+    return done.json["run"], ran(commands), done.err
+
+
+def test_nothing_that_is_the_same_runs_again_and_the_result_is_whole(study: Commands) -> None:
+    run = first(study)
+    again, steps, _ = resumed(study, run)
+    assert steps == []
+    assert study("diff", run, again, "--json").code == 0
+    shown = study("show", again, "--json").json
+    assert shown["origin"]["run"] == run
+    assert {task["reused"].split("/")[2] for task in shown["tasks"]} == {"start", "fit", "join", "end"}
+    assert study("verify", again).code == 0
+    replayed = study("replay", again, "--offline", "--json")
+    assert (replayed.code, replayed.json["verdict"]) == (0, "identical"), replayed.err
+
+
+def test_a_changed_step_runs_and_what_comes_out_the_same_stops_there(study: Commands) -> None:
+    run = first(study)
+    study.write("study.py", FLOW.replace("len(self.input) * SCALE", "SCALE * len(self.input)  # another way"))
+    _, steps, said = resumed(study, run)
+    assert steps == ["fit", "fit", "fit"]
+    assert "fit runs again: code of fit changed: lines 18-21." in said
+    study.write("study.py", FLOW.replace("len(self.input) * SCALE", "len(self.input) * SCALE + 1"))
+    _, steps, said = resumed(study, run)
+    assert steps == ["end", "fit", "fit", "fit", "join"]
+    assert "join runs again: its input score is another." in said
+
+
+def test_comments_and_the_place_in_the_file_do_not_count(study: Commands) -> None:
+    run = first(study)
+    study.write("study.py", "# a remark\n\n" + FLOW.replace("    def fit(self):", "    def fit(self):\n        # why"))
+    assert resumed(study, run)[1] == []
+
+
+@pytest.mark.parametrize(
+    ("old", "new"), [("SCALE = 1.0", "SCALE = 2.0"), ("print(name, file=file)", "print(name, file=file, flush=True)")]
+)
+def test_code_that_steps_may_call_counts_for_all_of_them(study: Commands, old: str, new: str) -> None:
+    run = first(study)
+    study.write("study.py", FLOW.replace(old, new))
+    _, steps, said = resumed(study, run)
+    assert len(steps) == 6
+    assert "start runs again: code outside of the steps changed: study.py." in said
+
+
+def test_another_module_counts_and_another_text_does_not_unless_strict(study: Commands) -> None:
+    study.write("helper.py", "x = 1\n")
+    run = first(study)
+    study.write("notes.md", "a note\n")
+    assert resumed(study, run)[1] == []
+    assert len(resumed(study, run, "--strict")[1]) == 6
+    study.write("helper.py", "x = 2\n")
+    _, steps, said = resumed(study, run)
+    assert len(steps) == 6
+    assert "helper.py" in said
+
+
+def test_an_input_file_that_changed_is_read_again_and_kept_items_are_reused(study: Commands) -> None:
+    run = first(study)
+    study.write("data.txt", "a bb cccc")
+    _, steps, said = resumed(study, run)
+    assert "start runs again: data.txt changed." in said
+    assert steps == ["end", "fit", "fit", "fit", "join", "start"], "a foreach over other items is another place"
+
+
+def test_parameters_keep_their_values_and_another_one_counts(study: Commands) -> None:
+    run = first(study, "--alpha", "3")
+    again, steps, _ = resumed(study, run)
+    assert steps == []
+    assert study("show", again, "--json").json["parameters"]["alpha"]["text"] == "3.0"
+    _, steps, said = resumed(study, run, "--set", "alpha=4")
+    assert len(steps) == 6
+    assert "parameter alpha is another" in said
+
+
+def test_a_failed_task_runs_again_and_its_finished_siblings_do_not(study: Commands) -> None:
+    broken = FLOW.replace('self.log("fit")', 'self.log("fit")\n        assert self.input != "bb", "broken"')
+    study.write("study.py", broken)
+    done = study("run", "study.py", "--max-workers", "1", "--json")
+    assert done.code == 1
+    ran(study)
+    study.write("study.py", broken.replace('!= "bb"', '!= "zz"'))
+    _, steps, said = resumed(study, done.json["run"])
+    assert steps.count("start") == 0
+    assert "fit runs again: code of fit changed" in said
+    study.write("study.py", broken)
+    _, steps, said = resumed(study, done.json["run"], "--max-workers", "1", code=1)
+    assert steps == ["fit"], "the one that failed; the one before it had finished"
+    assert "fit runs again: it failed." in said
+
+
+def test_a_step_can_be_asked_to_run_again_with_all_that_follows(study: Commands) -> None:
+    run = first(study)
+    assert resumed(study, run, "join")[1] == ["end", "join"]
+    assert resumed(study, run, "--force", "end")[1] == ["end"]
+    refused = study("resume", run, "jion")
+    assert refused.code == 2
+    assert "join" in refused.err
+
+
+def test_a_killed_run_goes_on_from_what_was_finished(study: Commands) -> None:
+    slow = FLOW.replace('self.log("fit")', 'import time\n        self.log("fit")\n        time.sleep(0.4)')
+    study.write("study.py", slow)
+    process = study.start("run", "study.py", "--max-workers", "1", "--json")
+    until = time.monotonic() + 60
+    while time.monotonic() < until and (
+        not Path(study.variables["RAN"]).exists() or ran_so_far(study).count("fit") < 2
+    ):
+        time.sleep(0.02)
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate()
+    ran(study)
+    listed = study("list", "Study", "--json").json["runs"]
+    (run,) = (each["run"] for each in listed if each["status"] == "interrupted")
+    again, steps, _ = resumed(study, run)
+    assert "start" not in steps
+    assert 1 <= steps.count("fit") <= 2, "one was finished before it was killed"
+    assert json.loads(study("show", again, "--json").out.splitlines()[-1])["status"] == "ok"
+
+
+def ran_so_far(commands: Commands) -> list[str]:
+    return Path(commands.variables["RAN"]).read_text().split()
+
+
+def test_a_flow_file_resumes_its_latest_run_and_run_reuses(study: Commands) -> None:
+    first(study)
+    done = study("resume", "--json", command=(str(study.cwd / "study.py"),))
+    assert done.code == 0, done.err
+    assert ran(study) == []
+    done = study("run", "study.py", "--reuse", "--json")
+    assert (done.code, done.json["reused"], ran(study)) == (0, 6, [])
+    done = study("run", "study.py", "--reuse", "--alpha", "2", "--json")
+    assert (done.code, done.json["reused"], len(ran(study))) == (0, 0, 6)
+
+
+def test_other_variables_that_tasks_see_count(study: Commands) -> None:
+    run = first(study)
+    study.variables["TZ"] = "Asia/Tokyo"
+    _, steps, said = resumed(study, run)
+    assert len(steps) == 6
+    assert "the variable TZ is another" in said
+
+
+def test_a_flow_that_moved_is_asked_for(study: Commands) -> None:
+    run = first(study)
+    (study.cwd / "study.py").rename(study.cwd / "moved.py")
+    refused = study("resume", run)
+    assert refused.code == 2
+    assert "--file" in refused.err

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.environments import environments
+from benchmarks.judging import judging
 from benchmarks.measure import Command, alternate, median
 
 ROOT = Path(__file__).parent
@@ -159,6 +160,10 @@ def built(bench: Bench) -> None:
     environments(bench.work / "environments", ROUNDS)
 
 
+def judged(bench: Bench) -> None:
+    judging(bench.work / "judging", ROUNDS)
+
+
 def usage(folder: Path) -> tuple[int, int]:
     """Bytes of disk blocks and number of files below ``folder``, built environments and interpreters left out."""
     skipped = {"envs", "pythons", "trees", "cache"}
@@ -179,6 +184,7 @@ ALL: dict[str, Callable[[Bench], None]] = {
     "disk": disk,
     "replay": replay,
     "environments": built,
+    "judging": judged,
 }
 
 
@@ -187,10 +193,12 @@ def main() -> None:
     work = CACHE / "work"
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
-    if names == ["environments"]:  # needs neither product in a venv of its own
+    alone = {"environments": environments, "judging": judging}  # they need neither product in a venv of its own
+    if set(names) <= alone.keys():
         print(f"| work (medians, {ROUNDS} rounds, {os.cpu_count()} cores) | {OURS} | other | ratio | goal |")
         print("|---|---|---|---|---|")
-        environments(work, ROUNDS)
+        for name in names:
+            alone[name](work / name, ROUNDS)
         return
     bench = Bench(
         venv("stillrun", "--editable", str(ROOT.parent), "numpy"), venv("metaflow", "metaflow", "numpy"), work

@@ -120,7 +120,8 @@ def _print(diff: RunDiff) -> None:
 
 
 def _results(diff: RunDiff) -> None:
-    counts = Counter(one.verdict for task in diff.tasks for one in task.artifacts)
+    counts = Counter({"identical": diff.identical})
+    counts += Counter(one.verdict for task in diff.tasks for one in task.artifacts if one.verdict != "identical")
     told = (
         ", ".join(f"{number} {level.replace('_', ' ')}" for level, number in counts.most_common()) or "none in common"
     )

@@ -59,6 +59,8 @@ class RunDiff:
         self.before, self.after = before, after
         self._store: Store = before.store
         self._artifact = lru_cache(maxsize=65536)(self._read)
+        self._task = lru_cache(maxsize=4096)(self._read_task)
+        self._identical = 0
 
     @cached_property
     def code(self) -> list[FileChange]:
@@ -98,8 +100,7 @@ class RunDiff:
     def inputs(self) -> list[ValueChange]:
         """The files that were read whose content differs, or that one run alone read."""
         read = [
-            {file["path"]: file["digest"] for task in run.selected() for file in task["files"]}
-            for run in (self.before, self.after)
+            {file["path"]: file["digest"] for task in tasks.values() for file in task["files"]} for tasks in self._tasks
         ]
         return [
             ValueChange(path, read[0].get(path), read[1].get(path))
@@ -124,6 +125,11 @@ class RunDiff:
         """Every task that both runs have, judged by digests, in the order of the graph."""
         old, new = self._tasks
         return [self._judged(task, new[key]) for key, task in old.items() if key in new]
+
+    @property
+    def identical(self) -> int:
+        """How many artifacts have the same bytes."""
+        return self._identical + sum(one.verdict == "identical" for task in self.tasks for one in task.artifacts)
 
     @cached_property
     def tasks_of_one(self) -> list[ValueChange]:
@@ -202,15 +208,29 @@ class RunDiff:
         return None if before is None or after is None else tuple(changes_between(self._store, before, after))
 
     def _judged(self, old: Record, new: Record) -> TaskVerdict:
-        """What a task only passed on is judged where it was made."""
-        sides = (old["artifacts"], self.before.given(old)), (new["artifacts"], self.after.given(new))
-        found = judge_task(old, new, {}, self._artifact)
-        passed_on = {
-            one.name
-            for one in found.artifacts
-            if all(have.get(one.name) == given.get(one.name) for have, given in sides)
+        """What a task only passed on is judged where it was made; of what has one digest no record is read."""
+        sides = (old["artifacts"], self._given(old)), (new["artifacts"], self._given(new))
+        made = {
+            name
+            for name in {**old["artifacts"], **new["artifacts"]}
+            if not all(have.get(name) == given.get(name) for have, given in sides)
         }
-        return found.with_artifacts(one for one in found.artifacts if one.name not in passed_on)
+        same = {name for name in made if old["artifacts"].get(name) == new["artifacts"].get(name)}
+        self._identical += len(same)
+        open_, (before, after) = made - same, (old["artifacts"], new["artifacts"])
+        return judge_task(
+            {**old, "artifacts": {name: digest for name, digest in before.items() if name in open_}},
+            {**new, "artifacts": {name: digest for name, digest in after.items() if name in open_}},
+            {},
+            self._artifact,
+        )
+
+    def _given(self, task: Record) -> Mapping[str, str]:
+        """The artifacts that a task was handed: its parent's; none at the start and at a join."""
+        if task["join"] or not task["inputs"]:
+            return {}
+        found: Mapping[str, str] = self._task(task["inputs"][0]["record"])["artifacts"]
+        return found
 
     def _given_same(self, old: Record, new: Record) -> bool:
         if self.parameters or len(old["inputs"]) != len(new["inputs"]):
@@ -220,7 +240,7 @@ class RunDiff:
 
     def _inputs_of(self, task: Record) -> Iterator[Mapping[str, str]]:
         for parent in task["inputs"]:
-            yield self._store.get_record(Digest(parent["record"]), "task")["artifacts"]
+            yield self._task(parent["record"])["artifacts"]
 
     def _is_same(self, before: Mapping[str, str], after: Mapping[str, str]) -> bool:
         if before.keys() != after.keys():
@@ -232,6 +252,9 @@ class RunDiff:
         if first["parts"] == second["parts"]:
             return True
         return first["canonical"] is not None and first["canonical"] == second["canonical"]
+
+    def _read_task(self, digest: str) -> Record:
+        return self._store.get_record(Digest(digest), "task")
 
     def _read(self, digest: str) -> Record:
         return self._store.get_record(Digest(digest), "artifact")

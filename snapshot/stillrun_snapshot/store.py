@@ -15,14 +15,7 @@ from stillrun_snapshot._answers import Location, StoreStats
 from stillrun_snapshot._catalog import Catalog
 from stillrun_snapshot._disk import fresh_name, remove_quietly, writing
 from stillrun_snapshot._layout import FORMAT, STORE_MARK, create_store, is_store, mend_store
-from stillrun_snapshot._loose import (
-    Identity,
-    LooseFolder,
-    VerifiedStream,
-    blocks_of,
-    blocks_of_file,
-    mismatch,
-)
+from stillrun_snapshot._loose import Identity, LooseFolder, VerifiedStream, blocks_of, blocks_of_file, mismatch
 from stillrun_snapshot._pack import ENTRY_LIMIT, RAW
 from stillrun_snapshot._packs import PackFolder
 from stillrun_snapshot.clock import Clock, utc_now
@@ -35,7 +28,7 @@ __all__ = ["FORMAT", "LOOSE_MIN", "STORE_MARK", "Location", "Store", "StoreStats
 
 LOOSE_MIN = ENTRY_LIMIT  # from here on an object is a file of its own
 _CACHES = frozenset({"trees", "envs", "pythons", "cache"})
-_SPARE = "cache/objects"  # what can be had again elsewhere: read like any object, reached by nothing, free to delete
+_SPARE = "cache/objects"  # what can be had again elsewhere: free to delete
 _OVERLAP_MIN = 4 * 1024 * 1024  # below, starting a thread costs more than hashing beside writing saves
 
 

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 from tests.envs.conftest import ROOT, Site, _served
+from tests.system.test_ambient_conda import INSTALL
 
 from stillrun_envs.ambient import ambient_environment, keep_ambient
 from stillrun_envs.lock import Lock, PinnedPackage, read_lock
@@ -22,18 +23,6 @@ from stillrun_envs.prefix import Prefix, prefix_for
 from stillrun_snapshot.digest import Digest
 from stillrun_snapshot.store import Store
 
-INSTALL = """
-import asyncio, os, sys
-from pathlib import Path
-from rattler import Channel, Gateway, VirtualPackage, install, solve
-channel, prefix, cache = sys.argv[1:4]
-async def main():
-    found = await solve([Channel(channel)], sys.argv[4:], gateway=Gateway(cache_dir=Path(cache) / "repodata"),
-                        platforms=["linux-64", "noarch"], virtual_packages=VirtualPackage.detect())
-    await install(found, target_prefix=prefix, cache_dir=Path(cache) / "pkgs", show_progress=False)
-asyncio.run(main())
-os._exit(0)
-"""
 INDEX = """
 import asyncio, os, runpy, sys
 from pathlib import Path

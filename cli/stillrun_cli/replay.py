@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import click
@@ -12,6 +13,7 @@ from stillrun_cli.console import VERDICT_STYLES, clean, common_options, duration
 from stillrun_cli.narrator import Narrator, counted
 from stillrun_cli.settings import caller, default_workers, open_store
 from stillrun_engine.archive import open_run
+from stillrun_engine.environments import find_lock
 from stillrun_engine.pathspec import parse_pathspec
 from stillrun_engine.replay import ReplayOutcome, ReplayRequest, replay_run
 from stillrun_engine.reporter import Reporter
@@ -23,6 +25,11 @@ __all__ = ["replay_command"]
 _WORST_SHOWN = 5
 _ENVIRONMENTS_SHOWN = 3
 _LINE_MAX = 400
+_HOW = {
+    "rebuilt": "rebuilt from kept packages",
+    "as it stands": "the caller's, unchanged",
+    "another": "another one, as was asked for",
+}
 _PASSES = frozenset({"identical", "equivalent", "within_tolerance", "volatile"})
 _EXIT = {"identical": 0, "equivalent": 0, "within_tolerance": 0, "not_comparable": 1, "different": 1}
 
@@ -42,6 +49,14 @@ _EXIT = {"identical": 0, "equivalent": 0, "within_tolerance": 0, "not_comparable
     metavar="AXES",
     help=f"Change one thing at a time and tell what results depend on: all, or {','.join(AXES)}.",
 )
+@click.option("--only", multiple=True, metavar="STEP", help="Replay only this step; may be repeated.")
+@click.option(
+    "--env", metavar="ENV", help="Replay in another environment: 'ambient' for yours, or a lock by name or digest."
+)
+@click.option("--set", "given", multiple=True, metavar="NAME=VALUE", help="Replay with another value of a parameter.")
+@click.option(
+    "--code", type=click.Path(path_type=Path), metavar="FLOW.py", help="Replay this flow file, not the recorded one."
+)
 @click.option("--quiet", is_flag=True, help="Print only failures and the verdict.")
 @common_options
 @click.pass_context
@@ -54,6 +69,10 @@ def replay_command(
     compare_limit: float,
     repeat: int | None,
     vary: str | None,
+    only: tuple[str, ...],
+    env: str | None,
+    given: tuple[str, ...],
+    code: Path | None,
     quiet: bool,
     as_json: bool,
 ) -> int:
@@ -68,7 +87,18 @@ def replay_command(
     axes = _axes(vary)
     with open_store(ctx) as store, StopSignals() as stop:
         run = open_run(store, spec)
-        request = ReplayRequest(caller(), max_workers or default_workers(), offline, fresh_process, compare_limit)
+        request = ReplayRequest(
+            caller(),
+            max_workers or default_workers(),
+            offline,
+            fresh_process,
+            compare_limit,
+            only,
+            None if env in (None, "ambient", "as-recorded") else find_lock(store, str(env)),
+            env == "ambient",
+            _values(given),
+            _flow_file(code),
+        )
         if repeat is not None or axes:
             return _print_causes(
                 find_causes(run, request, axes, repeat or 2, stop, _telling(narrator)), narrator, as_json
@@ -92,6 +122,19 @@ def _axes(asked: str | None) -> list[str]:
                 f"--vary {name}: there is no such thing to change; there are all, {', '.join(AXES)}."
             )
     return names
+
+
+def _values(given: tuple[str, ...]) -> dict[str, str]:
+    for text in given:
+        if "=" not in text:
+            raise click.UsageError(f"--set {text}: write --set NAME=VALUE.")
+    return dict(text.split("=", 1) for text in given)
+
+
+def _flow_file(code: Path | None) -> Path | None:
+    if code is not None and not code.is_file():
+        raise click.UsageError(f"--code {code}: there is no such flow file.")
+    return None if code is None else code.absolute()
 
 
 def _telling(narrator: Narrator) -> Callable[[str], Reporter]:
@@ -164,7 +207,7 @@ def _environment_lines(record: Mapping[str, Any]) -> list[str]:
     places = record["environments"]
     lines = []
     for place in places[:_ENVIRONMENTS_SHOWN]:
-        where = "rebuilt from kept packages" if place["how"] == "rebuilt" else "the caller's, unchanged"
+        where = _HOW[place["how"]]
         lines.append(
             f"  environment of {', '.join(place['steps'])}: {where} ({short(place['lock'] or place['environment'])})"
         )

@@ -6,6 +6,7 @@ induction, when every task answers as it did, so does the whole run.
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -17,24 +18,25 @@ from stillrun_engine.archive import KeptRun, key_of
 from stillrun_engine.caller import Caller
 from stillrun_engine.closure import check_objects, needed_objects
 from stillrun_engine.desk import Assignment, Desk, Identity, KeptTask, TaskInput
-from stillrun_engine.errors import Interrupted, ReplayRefused, RunDamaged
+from stillrun_engine.errors import Interrupted, ReplayRefused, RunDamaged, error_of
 from stillrun_engine.executor import Finished, Output, Started, TaskWork
 from stillrun_engine.explain import explained, first_divergence
 from stillrun_engine.history import History, new_run_id
-from stillrun_engine.host_process import HostProcess, Launch
 from stillrun_engine.inputs import InputKeeper
 from stillrun_engine.judge import TaskVerdict, judge_task, worst
 from stillrun_engine.local import LocalExecutor, load_request
 from stillrun_engine.machine import RECORDED_VARIABLES, machine_facts
-from stillrun_engine.places import ambient_of, started
+from stillrun_engine.parts import keep_output
+from stillrun_engine.pathspec import nearest
+from stillrun_engine.places import ambient_of
 from stillrun_engine.plan import Split
 from stillrun_engine.policy import Policy
+from stillrun_engine.replay_places import ReplayPlace, replay_places
 from stillrun_engine.reporter import Reporter
 from stillrun_engine.stopping import StopSignals
-from stillrun_engine.warm import launch_ambient
 from stillrun_engine.work import work_through
 from stillrun_engine.workspace import Workspace, lay_out, make_workspace
-from stillrun_envs.lock import read_lock
+from stillrun_snapshot.capture import capture_code
 from stillrun_snapshot.checkout import checkout
 from stillrun_snapshot.clock import Clock, utc_now
 from stillrun_snapshot.digest import Digest
@@ -53,6 +55,11 @@ class ReplayRequest:
     offline: bool = False
     fresh_process: bool = False
     compare_limit_s: float = 60.0  # most time to find out what differs in one artifact
+    only: tuple[str, ...] = ()  # steps; all of the pathspec's when empty
+    environment: Digest | None = None  # a lock to replay in instead of the recorded ones
+    ambient: bool = False  # replay in the caller's environment
+    parameters: Mapping[str, str] = field(default_factory=dict)  # other values, as typed
+    flow_file: Path | None = None  # code to replay instead of the recorded one
     explain: bool = True  # find out what differs, where the digests do
     forced: Mapping[str, str] = field(default_factory=dict)  # variables that tasks get, whatever was recorded
     place: Path | None = None  # the folder to replay in, which is made and removed; a fresh one each time when None
@@ -66,15 +73,6 @@ class ReplayOutcome:
     verdict: str
     record: Record
     wall_us: int
-
-
-@dataclass(frozen=True)
-class _Place:
-    """Where the tasks of one recorded environment are replayed. how: 'rebuilt' or 'as it stands'."""
-
-    how: str
-    lock: str | None
-    launch: Launch
 
 
 def replay_run(
@@ -91,9 +89,10 @@ def replay_run(
     """
     told = reporter or Reporter()
     begun = clock()
-    tasks, left_out = _replayable(run)
+    tasks, left_out = _replayable(run, request.only)
     store, record = run.store, run.record
-    code = store.get_record(Digest(record["code"]), "code")
+    digest = Digest(record["code"]) if request.flow_file is None else capture_code(store, request.flow_file).code
+    code = store.get_record(digest, "code")
     tree = Digest(code["tree"])
     workspace = make_workspace(store, record, request.place)
     try:
@@ -103,11 +102,15 @@ def replay_run(
         )
         executor = LocalExecutor(request.max_workers, load, fresh=request.fresh_process, wake=stop.wake)
         try:
-            places = _places(run, tasks, caller, executor, told, offline=request.offline)
+            other = ambient_of(store, caller) if request.ambient else request.environment
+            places = replay_places(run, tasks, caller, executor, told, offline=request.offline, other=other)
             # hosts warm up meanwhile; they know no flow and run nothing before the first task
             _refuse_damage(run, tasks)
             lay_out(store, workspace, tree, [file for task in tasks for file in task["files"]])
-            session = _Replay(run, tasks, left_out, request, workspace, places, load, told, clock, stop)
+            changed = _Changed(
+                other, digest if request.flow_file else None, _parameters(run, request, executor, tasks, other)
+            )
+            session = _Replay(run, tasks, left_out, request, workspace, places, load, changed, told, clock, stop)
             return session.go(executor, begun)
         finally:
             executor.close()
@@ -115,9 +118,62 @@ def replay_run(
         workspace.close()
 
 
-def _replayable(run: KeptRun) -> tuple[list[Record], list[Record]]:
+@dataclass(frozen=True)
+class _Changed:
+    """What is another than in the original; None or empty where nothing is."""
+
+    environment: Digest | None
+    code: Digest | None
+    parameters: Mapping[str, Mapping[str, str]]  # name -> artifact and text
+
+    def to_record(self) -> dict[str, Any]:
+        """As it stands in a verdict."""
+        return {
+            "environment": self.environment,
+            "code": self.code,
+            "parameters": {name: entry["text"] for name, entry in self.parameters.items()},
+        }
+
+
+def _parameters(
+    run: KeptRun, request: ReplayRequest, executor: LocalExecutor, tasks: list[Record], other: Digest | None
+) -> dict[str, dict[str, str]]:
+    """The parameters that are given another value, converted by the flow's own types."""
+    if not request.parameters:
+        return {}
+    unknown = sorted(set(request.parameters) - set(run.record["parameters"]))
+    if unknown:
+        raise ReplayRefused(
+            f"{run.pathspec} has no parameter '{unknown[0]}'.{nearest(unknown[0], list(run.record['parameters']))}"
+        )
+    host = executor.host(other or tasks[0]["environment"])
+    values = {name: _typed(entry["text"]) for name, entry in run.record["parameters"].items()}
+    answer = host.ask({"op": "parameters", "values": {**values, **request.parameters}})
+    if answer.header["op"] == "refused":
+        raise error_of(answer.header["error"])
+    found = {}
+    for name in request.parameters:
+        output = answer.header["artifacts"][name]
+        found[name] = {
+            "artifact": keep_output(run.store, output, answer.body, run.store.root),
+            "text": output["preview"],
+        }
+    return found
+
+
+def _typed(text: str) -> str:
+    """A recorded value as it would be typed; text stands in quotes there."""
+    try:
+        return str(ast.literal_eval(text))
+    except (ValueError, SyntaxError):
+        return text
+
+
+def _replayable(run: KeptRun, only: tuple[str, ...]) -> tuple[list[Record], list[Record]]:
     """The selected tasks that ended by themselves, and those that were stopped."""
-    selected = run.selected()
+    for step in only:
+        run.check_step(step)
+    selected = [task for task in run.selected() if not only or task["step"] in only]
     tasks = [task for task in selected if task["status"] != "interrupted"]
     if not tasks:
         raise ReplayRefused(
@@ -142,57 +198,6 @@ def _recorded_caller(run: KeptRun, request: ReplayRequest, workspace: Workspace)
     return replace(request.caller, cwd=workspace.folder, variables=variables, forced=request.forced)
 
 
-def _places(
-    run: KeptRun, tasks: list[Record], caller: Caller, executor: LocalExecutor, told: Reporter, *, offline: bool
-) -> dict[str, _Place]:
-    """Every environment of ``tasks``, with a host that warms up in it."""
-    face = checkout(run.store, Digest(run.record["face"]))
-    places: dict[str, _Place] = {}
-    for task in tasks:
-        environment = task["environment"]
-        if environment not in places:
-            places[environment], host = _place(run, task["step"], environment, caller, face, told, offline=offline)
-            executor.offer(environment, places[environment].launch, host)
-    return places
-
-
-def _place(
-    run: KeptRun, step: str, environment: str, caller: Caller, face: Path, told: Reporter, *, offline: bool
-) -> tuple[_Place, HostProcess | None]:
-    """Rebuilt from what was kept; what was not kept whole serves as it stands while the caller's is still the same."""
-    lock = run.lock_of(step)
-    missing = [item.name for item in read_lock(run.store, lock).not_kept] if lock is not None else []
-    if (lock is None or missing) and ambient_of(run.store, caller) == environment:
-        launch = launch_ambient(caller, face)
-        return _Place("as it stands", None, launch), HostProcess(launch)
-    if lock is None:
-        raise ReplayRefused(
-            f"the environment of {run.pathspec}/{step} was not kept (the run was cut off before that) and the caller's "
-            "environment has changed since; activate the one it ran in and replay again."
-        )
-    if missing:
-        told.note(f"the environment of {step} was not kept whole: {', '.join(missing)} will be missing.")
-    if run.record["settings"].get("keep_packages", "all") != "all":
-        _bring_back(run, lock, caller, told, offline=offline)
-    launch, host = started(run.store, lock, caller, face, told.note)
-    return _Place("rebuilt", lock, launch), host
-
-
-def _bring_back(run: KeptRun, lock: Digest, caller: Caller, told: Reporter, *, offline: bool) -> None:
-    """Have the packages that the run left to their indexes."""
-    absent = run.store.absent(read_lock(run.store, lock).digests())
-    if not absent:
-        return
-    if offline:
-        raise ReplayRefused(
-            f"{run.pathspec} was run with --keep-packages {run.record['settings']['keep_packages']} and {len(absent)} of "
-            "its packages are not here; replay it without --offline, so that they are fetched from where they came."
-        )
-    from stillrun_envs.keeping import bring_back  # it brings a network client
-
-    bring_back(run.store, lock, caller.variables, told.note)
-
-
 class _Replay:
     """Handler of stillrun_engine.work: every task at once, each judged as it ends."""
 
@@ -203,13 +208,15 @@ class _Replay:
         left_out: list[Record],
         request: ReplayRequest,
         workspace: Workspace,
-        places: Mapping[str, _Place],
+        places: Mapping[str, ReplayPlace],
         load: Mapping[str, Any],
+        changed: _Changed,
         reporter: Reporter,
         clock: Clock,
         stop: StopSignals,
     ) -> None:
-        self._run, self._tasks, self._left_out, self._places, self._load = run, tasks, left_out, places, load
+        self._run, self._tasks, self._left_out, self.replay_places, self._load = run, tasks, left_out, places, load
+        self._changed = changed
         self._policy = Policy.of(run.description)
         self._limit_s = request.compare_limit_s if request.explain else None
         self._reporter, self._clock, self._stop = reporter, clock, stop
@@ -217,8 +224,9 @@ class _Replay:
         self._store = store
         self._originals = {key_of(task): task for task in tasks}
         self._verdicts: list[TaskVerdict] = []
-        self._history = History(store, _head(run, request, clock), clock)
-        parameters = {name: entry["artifact"] for name, entry in record["parameters"].items()}
+        self._history = History(store, _head(run, request, changed, clock), clock)
+        entries = {**record["parameters"], **changed.parameters}
+        parameters = {name: entry["artifact"] for name, entry in entries.items()}
         identity = Identity(run.spec.flow, str(run.spec.run), parameters, workspace.cwd, request.offline)
         keeper = InputKeeper(store, workspace.root, workspace.cwd)
         self._desk = Desk(
@@ -256,7 +264,7 @@ class _Replay:
         foreach = tuple(Split(**s) for s in waiting["foreach"])
         inputs = tuple(self._input(parent) for parent in waiting["inputs"])
         return self._desk.work(
-            Assignment(key_of(waiting), Digest(waiting["environment"]), foreach, inputs, waiting["join"])
+            Assignment(key_of(waiting), self._environment(waiting), foreach, inputs, waiting["join"])
         )
 
     def started(self, event: Started) -> None:
@@ -276,6 +284,9 @@ class _Replay:
     def breathe(self, *, busy: bool) -> None:
         self._history.commit(only_if_due=busy)
 
+    def _environment(self, task: Record) -> Digest:
+        return self._changed.environment or Digest(task["environment"])
+
     def _read(self, digest: str) -> Record:
         return self._store.get_record(Digest(digest), "artifact")
 
@@ -287,8 +298,8 @@ class _Replay:
         history, run = self._history, self._run
         order = {(task["step"], task["task"]): place for place, task in enumerate(self._tasks)}
         verdicts = sorted(self._verdicts, key=lambda v: order[v.step, v.task])
-        environments = {(task["step"], task["task"]): task["environment"] for task in self._tasks}
-        launches = {environment: place.launch for environment, place in self._places.items()}
+        environments = {(task["step"], task["task"]): self._environment(task) for task in self._tasks}
+        launches = {environment: place.launch for environment, place in self.replay_places.items()}
         if self._limit_s is not None:
             verdicts = explained(self._store, verdicts, environments, launches, self._load, self._policy, self._limit_s)
         verdict = worst(v.verdict for v in verdicts)
@@ -300,6 +311,7 @@ class _Replay:
             "verdict": verdict,
             "first_divergence": first_divergence(verdicts),
             "policy": self._policy.to_record(),
+            "changed": self._changed.to_record(),
             "tasks": [{"step": v.step, "task": v.task, "verdict": v.verdict, "reason": v.reason} for v in verdicts],
             "artifacts": [a.entry(v.step, v.task) for v in verdicts for a in v.artifacts],
             "not_replayed": [
@@ -326,23 +338,24 @@ class _Replay:
     def _environments(self) -> list[dict[str, Any]]:
         steps: dict[str, set[str]] = {}
         for task in self._tasks:
-            steps.setdefault(task["environment"], set()).add(task["step"])
+            steps.setdefault(self._environment(task), set()).add(task["step"])
         return [
             {"environment": digest, "how": place.how, "lock": place.lock, "steps": sorted(steps[digest])}
-            for digest, place in sorted(self._places.items())
+            for digest, place in sorted(self.replay_places.items())
         ]
 
 
-def _head(run: KeptRun, request: ReplayRequest, clock: Clock) -> dict[str, Any]:
+def _head(run: KeptRun, request: ReplayRequest, changed: _Changed, clock: Clock) -> dict[str, Any]:
     """What the replay's own run record says from the beginning: what the original's does, and that it is a replay."""
     kept = ("code", "face", "class", "description", "parameters", "steps", "cwd", "source", "variables")
     return {
         **{name: run.record[name] for name in kept},
+        **_other_head(run, request, changed),
         "flow": run.spec.flow,
         "run": new_run_id(clock()),
         "kind": "replay",
         "origin": {"run": run.pathspec, "record": run.digest},
-        "environments": run.record.get("environments", {}),
+        "environments": run.record.get("environments", {}) if changed.environment is None else {},
         "settings": {
             "max_workers": request.max_workers,
             "fresh_process": request.fresh_process,
@@ -356,3 +369,14 @@ def _head(run: KeptRun, request: ReplayRequest, clock: Clock) -> dict[str, Any]:
         "failure": None,
         "stillrun": __version__,
     }
+
+
+def _other_head(run: KeptRun, request: ReplayRequest, changed: _Changed) -> dict[str, Any]:
+    """What of the record is another than the original's."""
+    found: dict[str, Any] = {"parameters": {**run.record["parameters"], **changed.parameters}}
+    if changed.code is not None:
+        found["code"] = changed.code
+    if changed.environment is not None:
+        kind = "ambient" if request.ambient else "lock"
+        found["steps"] = {step: {"environment": changed.environment, "kind": kind} for step in run.record["steps"]}
+    return found

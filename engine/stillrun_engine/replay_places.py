@@ -1,0 +1,106 @@
+"""Where the tasks of a replay run: each environment rebuilt from what was kept, or another one that was asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from stillrun_engine.archive import KeptRun
+from stillrun_engine.caller import Caller
+from stillrun_engine.errors import ReplayRefused
+from stillrun_engine.host_process import HostProcess, Launch
+from stillrun_engine.local import LocalExecutor
+from stillrun_engine.places import ambient_of, started
+from stillrun_engine.reporter import Reporter
+from stillrun_engine.warm import launch_ambient
+from stillrun_envs.lock import read_lock
+from stillrun_snapshot.checkout import checkout
+from stillrun_snapshot.digest import Digest
+
+__all__ = ["ReplayPlace", "replay_places"]
+
+Record = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class ReplayPlace:
+    """Where the tasks of one recorded environment are replayed. how: 'rebuilt' or 'as it stands'."""
+
+    how: str
+    lock: str | None
+    launch: Launch
+
+
+def replay_places(
+    run: KeptRun,
+    tasks: list[Record],
+    caller: Caller,
+    executor: LocalExecutor,
+    told: Reporter,
+    *,
+    offline: bool,
+    other: Digest | None,
+) -> dict[str, ReplayPlace]:
+    """Every environment of ``tasks``, with a host that warms up in it. other: the one that stands for all of them."""
+    face = checkout(run.store, Digest(run.record["face"]))
+    places: dict[str, ReplayPlace] = {}
+    if other is not None:
+        places[other], host = _other_place(run, other, caller, face, told)
+        executor.offer(other, places[other].launch, host)
+        return places
+    for task in tasks:
+        environment = task["environment"]
+        if environment not in places:
+            places[environment], host = _place(run, task["step"], environment, caller, face, told, offline=offline)
+            executor.offer(environment, places[environment].launch, host)
+    return places
+
+
+def _place(
+    run: KeptRun, step: str, environment: str, caller: Caller, face: Path, told: Reporter, *, offline: bool
+) -> tuple[ReplayPlace, HostProcess | None]:
+    """Rebuilt from what was kept; what was not kept whole serves as it stands while the caller's is still the same."""
+    lock = run.lock_of(step)
+    missing = [item.name for item in read_lock(run.store, lock).not_kept] if lock is not None else []
+    if (lock is None or missing) and ambient_of(run.store, caller) == environment:
+        launch = launch_ambient(caller, face)
+        return ReplayPlace("as it stands", None, launch), HostProcess(launch)
+    if lock is None:
+        raise ReplayRefused(
+            f"the environment of {run.pathspec}/{step} was not kept (the run was cut off before that) and the caller's "
+            "environment has changed since; activate the one it ran in and replay again."
+        )
+    if missing:
+        told.note(f"the environment of {step} was not kept whole: {', '.join(missing)} will be missing.")
+    if run.record["settings"].get("keep_packages", "all") != "all":
+        _bring_back(run, lock, caller, told, offline=offline)
+    launch, host = started(run.store, lock, caller, face, told.note)
+    return ReplayPlace("rebuilt", lock, launch), host
+
+
+def _other_place(
+    run: KeptRun, other: Digest, caller: Caller, face: Path, told: Reporter
+) -> tuple[ReplayPlace, HostProcess | None]:
+    """An environment that the run did not have: a lock, or the caller's."""
+    if other == ambient_of(run.store, caller):
+        launch = launch_ambient(caller, face)
+        return ReplayPlace("another", None, launch), HostProcess(launch)
+    launch, host = started(run.store, other, caller, face, told.note)
+    return ReplayPlace("another", other, launch), host
+
+
+def _bring_back(run: KeptRun, lock: Digest, caller: Caller, told: Reporter, *, offline: bool) -> None:
+    """Have the packages that the run left to their indexes."""
+    absent = run.store.absent(read_lock(run.store, lock).digests())
+    if not absent:
+        return
+    if offline:
+        raise ReplayRefused(
+            f"{run.pathspec} was run with --keep-packages {run.record['settings']['keep_packages']} and {len(absent)} of "
+            "its packages are not here; replay it without --offline, so that they are fetched from where they came."
+        )
+    from stillrun_envs.keeping import bring_back  # it brings a network client
+
+    bring_back(run.store, lock, caller.variables, told.note)

@@ -1,0 +1,125 @@
+"""A replay with something changed on purpose: steps, parameters, code, environment; and the package that is to blame."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tests.conftest import Commands
+from tests.system.test_environments import fixture, served
+
+STUDY = """
+from stillrun import FlowSpec, Parameter, step
+
+class Study(FlowSpec):
+    alpha = Parameter("alpha", default=1.0)
+    word = Parameter("word", required=True)
+
+    @step
+    def start(self):
+        self.base = 10 * self.alpha
+        self.next(self.end)
+
+    @step
+    def end(self):
+        self.report = f"{self.word} {self.alpha}"
+"""
+MIXED = """
+from stillrun import FlowSpec, pypi, step
+
+class Mixed(FlowSpec):
+    @pypi(packages={packages})
+    @step
+    def start(self):
+        import cloth, dye, tint
+        self.result = cloth.VALUE + dye.VALUE * 100
+        self.next(self.end)
+
+    @step
+    def end(self):
+        pass
+"""
+
+
+@pytest.fixture
+def run(stillrun: Commands) -> str:
+    stillrun.write("study.py", STUDY)
+    return stillrun.run("study.py", "--word", "it's")
+
+
+def test_only_the_named_steps_are_replayed(stillrun: Commands, run: str) -> None:
+    done = stillrun("replay", run, "--only", "end", "--json")
+    assert done.code == 0, done.err
+    assert [task["step"] for task in done.json["tasks"]] == ["end"]
+    assert stillrun("replay", run, "--only", "middle").code == 2
+
+
+def test_another_parameter_is_replayed_and_told(stillrun: Commands, run: str) -> None:
+    done = stillrun("replay", run, "--set", "alpha=2", "--json")
+    assert done.code == 1, done.err
+    assert done.json["changed"] == {"environment": None, "code": None, "parameters": {"alpha": "2.0"}}
+    reasons = {one["name"]: one["reason"] for one in done.json["artifacts"]}
+    assert reasons["base"].startswith("base: 10.0 became 20.0")
+    assert "it's 1.0" in reasons["report"] and "it's 2.0" in reasons["report"]
+    assert stillrun("verify", done.json["run"]).code == 0
+    refused = stillrun("replay", run, "--set", "alhpa=2")
+    assert refused.code == 2
+    assert "alpha" in refused.err
+
+
+def test_todays_code_can_be_replayed_on_recorded_inputs(stillrun: Commands, run: str) -> None:
+    stillrun.write("study.py", STUDY.replace("10 * self.alpha", "self.alpha * 10.0"))
+    done = stillrun("replay", run, "--code", "study.py", "--json")
+    assert (done.code, done.json["verdict"]) == (0, "identical"), done.err
+    assert done.json["changed"]["code"] is not None
+    stillrun.write("study.py", STUDY.replace("10 * self.alpha", "11 * self.alpha"))
+    assert stillrun("replay", run, "--code", "study.py").code == 1
+    assert stillrun("replay", run).code == 0, "the recorded code is what it was"
+
+
+@pytest.fixture
+def mixed(lonely: Commands, tmp_path: Path) -> Iterator[tuple[Commands, str, str]]:
+    """Two runs whose packages differ in three ways, one of which changes the result."""
+    maker, wheels = fixture("wheels/make_wheel.py"), tmp_path / "wheels"
+    for name, values in (("cloth", (1, 1)), ("dye", (1, 2)), ("tint", (1, 1))):
+        for version, value in zip(("1.0", "2.0"), values, strict=True):
+            maker.make_wheel(wheels, name, version, modules={f"{name}.py": f"VALUE = {value}\n# {version}\n"})
+    maker.make_index(wheels, tmp_path / "index")
+    with served(tmp_path / "index") as address:
+        lonely.variables.update(UV_DEFAULT_INDEX=address, UV_HTTP_RETRIES="0", UV_NO_CONFIG="1")
+        runs = []
+        for version in ("1.0", "2.0"):
+            packages = repr(dict.fromkeys(("cloth", "dye", "tint"), version))
+            lonely.write("mixed.py", MIXED.replace("{packages}", packages))
+            runs.append(lonely.run("mixed.py"))
+    yield lonely, *runs
+
+
+def test_a_step_is_replayed_in_another_environment(mixed: tuple[Commands, str, str]) -> None:
+    commands, good, bad = mixed
+    done = commands("replay", f"{good}/start", "--env", f"{bad}/start", "--json")
+    assert done.code == 1, done.err
+    assert [place["how"] for place in done.json["environments"]] == ["another"]
+    (result,) = (one for one in done.json["artifacts"] if one["name"] == "result")
+    assert result["reason"].startswith("result: 101 became 201")
+    refused = commands("replay", f"{good}/start", "--env", "ambient")
+    assert refused.code in (1, 2), "these packages are not in the caller's environment"
+
+
+def test_the_package_that_is_to_blame_is_found_offline(mixed: tuple[Commands, str, str]) -> None:
+    commands, good, bad = mixed
+    commands.variables["UV_DEFAULT_INDEX"] = "http://127.0.0.1:9/simple"
+    done = commands("bisect", f"{good}/start", bad, "--json")
+    assert done.code == 0, done.err
+    assert (done.json["culprit"]["name"], done.json["culprit"]["before"], done.json["culprit"]["after"]) == (
+        "dye",
+        "1.0",
+        "2.0",
+    )
+    assert [trial["equal"] for trial in done.json["trials"]][:2] == [True, False]
+    page = commands("bisect", f"{good}/start", f"{bad}/start")
+    assert "dye 1.0 → 2.0 makes the difference" in page.out
+    refused = commands("bisect", f"{good}/start", good)
+    assert refused.code == 2
+    assert "the same packages" in refused.err

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 else:
     from stillrun.light import dataclass
 
-__all__ = ["Outcome", "run_task"]
+__all__ = ["Outcome", "opened", "run_task"]
 
 
 @dataclass(frozen=True)
@@ -116,11 +116,7 @@ def _facts(loaded: LoadedFlow, spec: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _run_step(loaded: LoadedFlow, spec: Mapping[str, Any], flow: Any, state: TaskState, recorder: FileRecorder) -> None:
-    step, arguments = spec["step"], []
-    if spec["join"]:
-        variable = _foreach_variable(loaded, spec)
-        joined = [Input(each, state.reader, spec["parameters"], variable) for each in spec["inputs"]]
-        arguments = [Inputs(joined)]
+    step, arguments = spec["step"], _arguments(loaded, spec, state)
     if spec.get("offline"):
         refuse_network()
     recorder.start()
@@ -135,6 +131,20 @@ def _run_step(loaded: LoadedFlow, spec: Mapping[str, Any], flow: Any, state: Tas
         raise _Ended(error_of(err, loaded.places, step)) from err
     finally:
         recorder.stop()
+
+
+def _arguments(loaded: LoadedFlow, spec: Mapping[str, Any], state: TaskState) -> list[Any]:
+    """What the step's method is called with: the inputs of a join."""
+    if not spec["join"]:
+        return []
+    variable = _foreach_variable(loaded, spec)
+    return [Inputs([Input(each, state.reader, spec["parameters"], variable) for each in spec["inputs"]])]
+
+
+def opened(loaded: LoadedFlow, spec: Mapping[str, Any], reader: ArtifactReader) -> tuple[Any, list[Any]]:
+    """The flow instance of a task as its step would get it, and what the step is called with."""
+    flow, state = _prepared(loaded, spec, reader)
+    return flow, _arguments(loaded, spec, state)
 
 
 def _foreach_variable(loaded: LoadedFlow, spec: Mapping[str, Any]) -> str | None:

@@ -18,6 +18,7 @@ _COMMANDS = {
     "run": ("stillrun_cli.run", "run_command", "Run a flow and keep everything."),
     "resume": ("stillrun_cli.resume", "resume_command", "Go on from an earlier run."),
     "replay": ("stillrun_cli.replay", "replay_command", "Run a kept run, step or task again and judge it."),
+    "debug": ("stillrun_cli.debug", "debug_command", "Open a task by hand, in its environment and with its inputs."),
     "diff": ("stillrun_cli.compare", "diff_command", "Show how two runs, steps or tasks differ."),
     "why": ("stillrun_cli.compare", "why_command", "Say in one sentence why two runs differ."),
     "bisect": ("stillrun_cli.compare", "bisect_command", "Find the package that made a result another one."),

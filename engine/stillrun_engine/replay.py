@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,22 +16,21 @@ from typing import Any
 from stillrun_engine import __version__
 from stillrun_engine.archive import KeptRun, key_of
 from stillrun_engine.caller import Caller
-from stillrun_engine.closure import check_objects, needed_objects
 from stillrun_engine.desk import Assignment, Desk, Identity, KeptTask, TaskInput
-from stillrun_engine.errors import Interrupted, ReplayRefused, RunDamaged, error_of
+from stillrun_engine.errors import Interrupted, ReplayRefused, error_of
 from stillrun_engine.executor import Finished, Output, Started, TaskWork
 from stillrun_engine.explain import explained, first_divergence
 from stillrun_engine.history import History, new_run_id
 from stillrun_engine.inputs import InputKeeper
 from stillrun_engine.judge import TaskVerdict, judge_task, worst
 from stillrun_engine.local import LocalExecutor, load_request
-from stillrun_engine.machine import RECORDED_VARIABLES, machine_facts
+from stillrun_engine.machine import machine_facts
 from stillrun_engine.parts import keep_output
 from stillrun_engine.pathspec import nearest
 from stillrun_engine.places import ambient_of
 from stillrun_engine.plan import Split
 from stillrun_engine.policy import Policy
-from stillrun_engine.replay_places import ReplayPlace, replay_places
+from stillrun_engine.replay_places import ReplayPlace, recorded_caller, refuse_damage, replay_places
 from stillrun_engine.reporter import Reporter
 from stillrun_engine.stopping import StopSignals
 from stillrun_engine.work import work_through
@@ -96,7 +95,7 @@ def replay_run(
     tree = Digest(code["tree"])
     workspace = make_workspace(store, record, request.place)
     try:
-        caller = _recorded_caller(run, request, workspace)
+        caller = recorded_caller(run, request.caller, workspace, request.forced)
         load = load_request(
             checkout(store, tree), code["flow_file"], Path(record["source"]), record["class"], workspace.cwd
         )
@@ -105,7 +104,7 @@ def replay_run(
             other = ambient_of(store, caller) if request.ambient else request.environment
             places = replay_places(run, tasks, caller, executor, told, offline=request.offline, other=other)
             # hosts warm up meanwhile; they know no flow and run nothing before the first task
-            _refuse_damage(run, tasks)
+            refuse_damage(run, tasks)
             lay_out(store, workspace, tree, [file for task in tasks for file in task["files"]])
             changed = _Changed(
                 other, digest if request.flow_file else None, _parameters(run, request, executor, tasks, other)
@@ -180,22 +179,6 @@ def _replayable(run: KeptRun, only: tuple[str, ...]) -> tuple[list[Record], list
             f"{run.spec} has no finished task to replay; 'stillrun show {run.pathspec}' shows what it holds."
         )
     return tasks, [task for task in selected if task["status"] == "interrupted"]
-
-
-def _refuse_damage(run: KeptRun, tasks: list[Record]) -> None:
-    """Hash all that the replay and its judgement stand on. Packages are checked where an environment is built from them."""
-    _, _, damaged = check_objects(run.store, needed_objects(run, tasks, packages=False))
-    if damaged:
-        first = damaged[0]
-        more = f" {len(damaged) - 1} more: 'stillrun verify {run.pathspec}' names them." if len(damaged) > 1 else ""
-        raise RunDamaged(f"{first.problem} It is {first.needed.purpose} of {run.pathspec}; nothing was replayed.{more}")
-
-
-def _recorded_caller(run: KeptRun, request: ReplayRequest, workspace: Workspace) -> Caller:
-    """Today's caller with the recorded variables, and in the replay's folder."""
-    variables = {name: value for name, value in request.caller.variables.items() if name not in RECORDED_VARIABLES}
-    variables.update(run.record["variables"])
-    return replace(request.caller, cwd=workspace.folder, variables=variables, forced=request.forced)
 
 
 class _Replay:

@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from stillrun_engine.archive import KeptRun
 from stillrun_engine.caller import Caller
-from stillrun_engine.errors import ReplayRefused
+from stillrun_engine.closure import check_objects, needed_objects
+from stillrun_engine.errors import ReplayRefused, RunDamaged
 from stillrun_engine.host_process import HostProcess, Launch
 from stillrun_engine.local import LocalExecutor
+from stillrun_engine.machine import RECORDED_VARIABLES
 from stillrun_engine.places import ambient_of, started
 from stillrun_engine.reporter import Reporter
 from stillrun_engine.warm import launch_ambient
+from stillrun_engine.workspace import Workspace
 from stillrun_envs.lock import read_lock
 from stillrun_snapshot.checkout import checkout
 from stillrun_snapshot.digest import Digest
 
-__all__ = ["ReplayPlace", "replay_places"]
+__all__ = ["ReplayPlace", "recorded_caller", "refuse_damage", "replay_places"]
 
 Record = Mapping[str, Any]
 
@@ -31,6 +34,22 @@ class ReplayPlace:
     how: str
     lock: str | None
     launch: Launch
+
+
+def refuse_damage(run: KeptRun, tasks: list[Record]) -> None:
+    """Hash all that the replay and its judgement stand on. Packages are checked where an environment is built from them."""
+    _, _, damaged = check_objects(run.store, needed_objects(run, tasks, packages=False))
+    if damaged:
+        first = damaged[0]
+        more = f" {len(damaged) - 1} more: 'stillrun verify {run.pathspec}' names them." if len(damaged) > 1 else ""
+        raise RunDamaged(f"{first.problem} It is {first.needed.purpose} of {run.pathspec}; nothing was replayed.{more}")
+
+
+def recorded_caller(run: KeptRun, caller: Caller, workspace: Workspace, forced: Mapping[str, str]) -> Caller:
+    """Today's caller with the recorded variables, and in the replay's folder. forced: what tasks get in any case."""
+    variables = {name: value for name, value in caller.variables.items() if name not in RECORDED_VARIABLES}
+    variables.update(run.record["variables"])
+    return replace(caller, cwd=workspace.folder, variables=variables, forced=forced)
 
 
 def replay_places(

@@ -1,0 +1,41 @@
+"""`stillrun debug FLOW/RUN/STEP[/TASK]`: a prompt in a task's rebuilt environment, with its recorded inputs."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+
+import click
+
+from stillrun_cli.console import store_option
+from stillrun_cli.narrator import Narrator
+from stillrun_cli.settings import caller, open_store
+from stillrun_engine.archive import open_run
+from stillrun_engine.debugging import opened_task
+from stillrun_engine.pathspec import parse_pathspec
+
+__all__ = ["debug_command"]
+
+
+@click.command("debug", short_help="Open a task by hand, in its environment and with its inputs.")
+@click.argument("pathspec", metavar="FLOW/RUN/STEP[/TASK]")
+@click.option("--pdb", "to_failure", is_flag=True, help="Run the step; where it fails, a debugger stands.")
+@click.option("--shell", is_flag=True, help="Open a shell there instead of a Python prompt.")
+@store_option
+@click.pass_context
+def debug_command(ctx: click.Context, pathspec: str, to_failure: bool, shell: bool) -> int:
+    """Rebuild a task's environment, code, inputs and files, and open a Python prompt in it, with `self` as the step gets it.
+
+    Nothing that is done there is kept. The exit code is that of the prompt, the shell or the debugger.
+    """
+    run_spec = parse_pathspec(pathspec, least=3, most=4)
+    narrator = Narrator(as_json=True)  # standard output is the prompt's
+    with open_store(ctx) as store:
+        run = open_run(store, run_spec)
+        with opened_task(run, caller(), "pdb" if to_failure else "python", narrator) as task:
+            words, variables = list(task.words), dict(task.variables)
+            if shell:
+                narrator.note(f"a shell in the environment of {task.pathspec}; leave it with 'exit'.")
+                words = [os.environ.get("SHELL") or "/bin/sh"]
+                variables["PATH"] = f"{task.python.parent}{os.pathsep}{variables.get('PATH', '')}"
+            return subprocess.call(words, env=variables, cwd=task.cwd)

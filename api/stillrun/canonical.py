@@ -1,7 +1,8 @@
 """The canonical digest: equal for equal values whatever their order, identity or layout; docs/spec/canonical.md.
 
 Bytes of a pickle differ between processes for values that are the same (sets, shared objects, strides). This digest
-does not, and it is type-strict: 1, True and 1.0 differ, as do 0.0 and -0.0. What it does not know has no digest.
+does not, and it is type-strict: 1, True and 1.0 differ, as do 0.0 and -0.0. What cannot be pickled has no digest,
+unless ``register_canonical`` tells what stands for it.
 """
 
 from __future__ import annotations
@@ -17,23 +18,50 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
     from typing import Any
 
-__all__ = ["SCHEME", "Coder", "UnknownTypeError", "canonical_digest", "name_of", "register_canonical"]
+    Way = Callable[["Coder", Any], bytes]
+
+__all__ = [
+    "REGISTERED",
+    "SCHEME",
+    "Coder",
+    "UnknownTypeError",
+    "canonical_digest",
+    "qualified_name",
+    "register_canonical",
+]
 
 SCHEME = "stillrun-canonical/2"
-DEPTH_MAX = 1000  # containers within containers
-FRAMES = 12_000  # of Python that so many need, as the interpreter counts them
+DEPTH_MAX = 80  # containers within containers on the stack of whoever asks; deeper ones get a stack of their own
 NODES_MAX = 1_000_000  # values that are looked at one by one; some seconds at most
 INLINE_MAX = 1024  # longer text and bytes stand in a code as their SHA-256
+MIXED_MIN = 32  # longer sequences of scalars of several types are coded by type
+REGISTERED: dict[str, Callable[[Any], Any]] = {}  # qualified name of a type -> what stands for a value of it
 NAN = struct.pack("<Q", 0x7FF8000000000000)
 _INT64 = 1 << 63
 
 
-_SCIENCE = frozenset({"scipy", "pyarrow", "polars", "PIL", "matplotlib", "torch"})
-_REGISTERED: dict[str, Callable[[Any], Any]] = {}
-
-
 class UnknownTypeError(Exception):
-    """A value of a type that the scheme does not know, or too large a one: there is no digest."""
+    """A value that the scheme cannot tell by its state, or too large a one: there is no digest."""
+
+
+def register_canonical(kind: type | str, stands_for: Callable[[Any], Any]) -> None:
+    """From now on a value of exactly this type is coded as the type's name and ``stands_for(value)``.
+
+    kind: a type, or its module and qualified name, so that a library need not be imported for it.
+    stands_for: returns something that has a digest, such as a tuple of what counts.
+    """
+    if not isinstance(kind, (type, str)) or not callable(stands_for):
+        raise TypeError("register_canonical takes a type, or its qualified name, and a function")
+    if isinstance(kind, type) and (kind in _SCALARS or kind in _CONTAINERS):
+        raise TypeError(f"the code of '{kind.__name__}' is fixed: see docs/spec/canonical.md")
+    REGISTERED[kind if isinstance(kind, str) else qualified_name(kind)] = stands_for
+
+
+def qualified_name(kind: type) -> str:
+    """A class's module and qualified name; the same in every Python."""
+    module = kind.__module__
+    # pathlib's classes moved to pathlib._local in 3.13 and back
+    return f"{'pathlib' if module == 'pathlib._local' else module}.{kind.__qualname__}"
 
 
 def canonical_digest(value: Any, digests: Mapping[tuple[int, int], str] | None = None) -> str | None:
@@ -41,40 +69,25 @@ def canonical_digest(value: Any, digests: Mapping[tuple[int, int], str] | None =
 
     digests: digests that are known already of memory by (address, length), such as those of the value's buffers.
     """
-    limit = sys.getrecursionlimit()
-    sys.setrecursionlimit(max(limit, FRAMES))
     try:
-        code = Coder(digests or {}).code(value)
+        try:
+            code = Coder(digests or {}).code(value)
+        except RecursionError:
+            from stillrun.canonical_deep import code_on_a_large_stack
+
+            code = code_on_a_large_stack(value, digests or {})
     except Exception:  # a strange object may raise anything when it is looked at: then there is no digest
         return None
-    finally:
-        sys.setrecursionlimit(limit)
     return "sha256:" + hashlib.sha256(SCHEME.encode() + b"\n" + code).hexdigest()
-
-
-def register_canonical(kind: type | str, function: Callable[[Any], Any]) -> None:
-    """Have values of a class, and of classes derived from it, count as what ``function`` makes of them.
-
-    kind: the class, or its module and qualified name joined by a dot, where importing it is dear. The function returns
-    anything that has a digest itself; equal results must mean equal values. The class's name counts too. Both the
-    run and its replay register it, since the flow file does.
-    """
-    _REGISTERED[kind if isinstance(kind, str) else name_of(kind)] = function
-
-
-def name_of(thing: Any) -> str:
-    """The module and qualified name by which a class or function is imported. Raises UnknownTypeError when it is not."""
-    home, name = getattr(thing, "__module__", None), getattr(thing, "__qualname__", None)
-    if not isinstance(home, str) or not isinstance(name, str) or "<" in name:
-        raise UnknownTypeError(repr(type(thing)))
-    return f"{home}.{name}"
 
 
 class Coder:
     """Turns values into codes: self-delimiting bytes, short for scalars, tag and SHA-256 for all that is larger."""
 
-    def __init__(self, digests: Mapping[tuple[int, int], str]) -> None:
+    def __init__(self, digests: Mapping[tuple[int, int], str], depth_max: int = DEPTH_MAX) -> None:
         self.digests = digests
+        self._depth_max = depth_max
+        self._ways: dict[type, Way] = {}  # how values of a type are coded
         self._path: dict[int, int] = {}  # id of each container that is being coded -> its depth
         self._known: dict[int, bytes] = {}  # id -> code, of containers that refer to none around them
         self._lowest = sys.maxsize  # least depth that a back-reference pointed to
@@ -82,12 +95,12 @@ class Coder:
         self._alive: list[Any] = []
 
     def keep(self, value: Any) -> Any:
-        """Keep a temporary object until the digest is done: codes are remembered by id."""
+        """Keep a temporary object until the digest is done: parts of it are remembered by id."""
         self._alive.append(value)
         return value
 
     def code(self, value: Any) -> bytes:
-        """The code of a value. Raises UnknownTypeError."""
+        """The code of a value. Raises UnknownTypeError, RecursionError."""
         self._nodes += 1
         if self._nodes > NODES_MAX:
             raise UnknownTypeError
@@ -123,8 +136,8 @@ class Coder:
         if above is not None:
             self._lowest = min(self._lowest, above)
             return b"^" + struct.pack("<Q", depth - above)
-        if depth >= DEPTH_MAX:
-            raise UnknownTypeError
+        if depth >= self._depth_max:
+            raise RecursionError
         outer, self._lowest = self._lowest, sys.maxsize
         self._path[id(value)] = depth
         try:
@@ -133,6 +146,7 @@ class Coder:
             del self._path[id(value)]
         if self._lowest >= depth:
             self._known[id(value)] = code  # it does not depend on where it stands
+            self._alive.append(value)  # no other object may get its id
             self._lowest = outer
         else:
             self._lowest = min(self._lowest, outer)
@@ -143,29 +157,12 @@ class Coder:
         coder = _CONTAINERS.get(kind)
         if coder is not None:
             return coder(self, value)
-        if _REGISTERED:
-            for name in map(name_of, kind.__mro__[:-1]):
-                if name in _REGISTERED:
-                    return self.record("registered", name, self.keep(_REGISTERED[name](value)))
-        root = kind.__module__.split(".")[0]
-        found = None
-        if root == "numpy":
-            from stillrun.canonical_arrays import code_of_numpy
+        way = self._ways.get(kind)
+        if way is None:
+            from stillrun.canonical_ways import way_of
 
-            found = code_of_numpy(self, value)
-        elif root == "pandas":
-            from stillrun.canonical_tables import code_of_pandas
-
-            found = code_of_pandas(self, value)
-        elif root in _SCIENCE:
-            from stillrun.canonical_science import LIBRARIES
-
-            found = LIBRARIES[root](self, value)
-        if found is not None:
-            return found
-        from stillrun.canonical_classes import code_of_object
-
-        return code_of_object(self, value)
+            way = self._ways[kind] = way_of(kind)
+        return way(self, value)
 
     def _pieces(self, items: Any) -> Iterable[bytes]:
         kinds = set(map(type, items))
@@ -174,7 +171,19 @@ class Coder:
             pieces: list[Any] | None = None if whole is None else whole(items)
             if pieces is not None:
                 return pieces
+        elif len(items) > MIXED_MIN and kinds <= _LETTERS.keys():
+            return self._mixed(items, kinds)
         return [b"*", *[self.code(item) for item in items]]
+
+    def _mixed(self, items: Any, kinds: set[type]) -> list[bytes]:
+        """Scalars of several types: which are of which, and those of each type."""
+        letters = "".join(map(_LETTERS.__getitem__, map(type, items))).encode()
+        present = [kind for kind in _LETTERS if kind in kinds]
+        return [
+            b"m",
+            letters,
+            *[self.sequence(b"l", [item for item in items if type(item) is kind]) for kind in present],
+        ]
 
     def _list(self, value: list[Any]) -> bytes:
         return self.sequence(b"l", value)
@@ -192,20 +201,19 @@ class Coder:
             keys = sorted(value)
             pairs = self.sequence(b"l", keys) + self.sequence(b"l", [value[key] for key in keys])
             return tag + hashlib.sha256(count + b"s" + pairs).digest()
-        codes = sorted(self.code(key) + self.code(item) for key, item in value.items())
+        codes = sorted([self.code(key) + self.code(item) for key, item in value.items()])
         return tag + hashlib.sha256(count + b"*" + b"".join(codes)).digest()
 
     def _set(self, value: set[Any]) -> bytes:
-        return self.unordered(b"S", value)
+        return self._unordered(b"S", value)
 
     def _frozenset(self, value: frozenset[Any]) -> bytes:
-        return self.unordered(b"Z", value)
+        return self._unordered(b"Z", value)
 
-    def unordered(self, tag: bytes, value: Any) -> bytes:
-        """The code of a collection whose order does not count."""
+    def _unordered(self, tag: bytes, value: Any) -> bytes:
         if value and set(map(type, value)) in ({str}, {int}):
             return self.sequence(tag, sorted(value))
-        codes = sorted(self.code(item) for item in value)
+        codes = sorted([self.code(item) for item in value])
         return tag + hashlib.sha256(struct.pack("<Q", len(codes)) + b"*" + b"".join(codes)).digest()
 
 
@@ -277,8 +285,19 @@ def _bools(items: Any) -> list[Any]:
     return [b"?", bytes(items)]
 
 
-_UNIFORM: dict[type, Callable[[Any], Any]] = {float: _floats, int: _ints, str: _texts, bool: _bools}
-_CONTAINERS: dict[type, Callable[[Coder, Any], bytes]] = {
+def _nones(_: Any) -> list[Any]:
+    return [b"n"]
+
+
+_UNIFORM: dict[type, Callable[[Any], Any]] = {
+    float: _floats,
+    int: _ints,
+    str: _texts,
+    bool: _bools,
+    type(None): _nones,
+}
+_LETTERS: dict[type, str] = {type(None): "N", bool: "?", int: "i", float: "f", str: "s"}
+_CONTAINERS: dict[type, Way] = {
     list: Coder._list,
     tuple: Coder._tuple,
     dict: Coder._dict,

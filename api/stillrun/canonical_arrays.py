@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import sys
 
-from stillrun.canonical import Coder, UnknownTypeError, name_of
+from stillrun.canonical import Coder, UnknownTypeError
+from stillrun.canonical_objects import code_by_state
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -17,30 +18,17 @@ __all__ = ["code_of_array", "code_of_numpy"]
 BLOCK = 1 << 18  # items looked at in one go: 2 MiB of float64, which a processor's cache still holds
 
 
-def code_of_numpy(coder: Coder, value: Any) -> bytes | None:
-    """The code of a value from NumPy; None for one that is neither array, scalar nor dtype. Raises UnknownTypeError."""
+def code_of_numpy(coder: Coder, value: Any) -> bytes:
+    """The code of a value from NumPy. Raises UnknownTypeError."""
     numpy: Any = sys.modules["numpy"]
-    if type(value) is numpy.ndarray:
-        return code_of_array(coder, value)
-    if isinstance(value, numpy.generic):
-        return coder.tagged("numpy.scalar", code_of_array(coder, coder.keep(numpy.asarray(value))))
-    if isinstance(value, numpy.dtype):
-        return coder.record(
-            "numpy.dtype", coder.keep(value.newbyteorder("<").descr) if value.names else _dtype_text(value)
-        )
-    if isinstance(value, numpy.ma.MaskedArray):
-        mask = coder.keep(numpy.ma.getmaskarray(value))
-        data = coder.keep(numpy.where(mask, numpy.zeros((), value.dtype), value.data).astype(value.dtype))
-        filled = code_of_array(coder, coder.keep(numpy.asarray(value.fill_value)))
-        return coder.tagged("numpy.masked", code_of_array(coder, mask), code_of_array(coder, data), filled)
     if isinstance(value, numpy.ndarray):
-        plain = coder.keep(value.view(numpy.ndarray))
-        own = {} if isinstance(value, numpy.memmap) else getattr(value, "__dict__", {})
-        name = "numpy.ndarray" if isinstance(value, numpy.memmap) else name_of(type(value))
-        if name == "numpy.ndarray":
-            return code_of_array(coder, plain)
-        return coder.tagged("numpy.subclass", coder.code(name), code_of_array(coder, plain), coder.code(dict(own)))
-    return None
+        return code_of_array(coder, value) if type(value) is numpy.ndarray else _subclass(coder, value)
+    if isinstance(value, numpy.generic):
+        kind = [] if type(value) is not numpy.record else [coder.code("record")]
+        return coder.tagged("numpy.scalar", code_of_array(coder, coder.keep(numpy.asarray(value))), *kind)
+    if isinstance(value, numpy.dtype):
+        return _dtype(coder, value)
+    return code_by_state(coder, value)
 
 
 def code_of_array(coder: Coder, value: Any) -> bytes:
@@ -52,34 +40,88 @@ def code_of_array(coder: Coder, value: Any) -> bytes:
     if dtype.kind == "O":
         return coder.tagged("numpy.object", shape, coder.sequence(b"l", coder.keep(value.ravel().tolist())))
     if dtype.kind == "T":  # NumPy 2's text of any length
-        return coder.tagged("numpy.text", shape, coder.sequence(b"l", coder.keep(value.ravel().tolist())))
-    if dtype.kind in "fc" and dtype.itemsize > (8 if dtype.kind == "f" else 16):
-        return _extended(coder, value, shape)
+        texts = coder.sequence(b"l", coder.keep(value.ravel().tolist()))
+        return coder.tagged("numpy.text", shape, texts, *_missing_text(coder, dtype))
+    if _is_long(dtype):
+        return coder.tagged("numpy.longdouble", coder.code(dtype.kind), shape, _long_digest(value))
     return coder.tagged("numpy.ndarray", coder.code(_dtype_text(dtype)), shape, _data_digest(coder, value))
 
 
-def _extended(coder: Coder, value: Any, shape: bytes) -> bytes:
-    """Numbers longer than 64 bits, whose padding is whatever was in memory: as a sum of two or three that are not."""
+def _subclass(coder: Coder, value: Any) -> bytes:
+    """The code of an array of another class: as an ndarray, with its attributes if its class pickles them."""
     numpy: Any = sys.modules["numpy"]
-    kind = "c16" if value.dtype.kind == "c" else "f8"
-    parts, rest = [], coder.keep(value)
-    for _ in range(3):
-        with numpy.errstate(all="ignore"):
-            head = coder.keep(rest.astype(kind))
-            finite = numpy.isfinite(rest)
-            if (finite & ~numpy.isfinite(head)).any():
-                raise UnknownTypeError("a number that no 64 bits can hold")
-            rest = coder.keep(numpy.where(finite, rest - head, 0))
-        parts.append(code_of_array(coder, head))
-    if rest.any():
-        raise UnknownTypeError("a number finer than three times 64 bits can hold")
-    return coder.tagged("numpy.extended", coder.code(value.dtype.kind), shape, *parts)
+    kind = type(value)
+    if value is numpy.ma.masked:
+        return coder.tagged("numpy.ma.masked")
+    if isinstance(value, numpy.ma.MaskedArray):
+        fill = numpy.ma.default_fill_value(value.dtype) if value._fill_value is None else value._fill_value
+        parts = (_masked(coder, value), code_of_array(coder, coder.keep(numpy.asarray(fill, value.dtype))))
+        return coder.tagged("numpy.ma", coder.code(kind), *parts)
+    plain = code_of_array(coder, coder.keep(value.view(numpy.ndarray)))
+    own = kind.__reduce__ is not numpy.ndarray.__reduce__ or kind.__reduce_ex__ is not numpy.ndarray.__reduce_ex__
+    attributes = [coder.mapping(b"d", vars(value))] if own and kind.__module__.split(".")[0] != "numpy" else []
+    return coder.tagged("numpy.subclass", coder.code(kind), plain, *attributes)
+
+
+def _masked(coder: Coder, value: Any) -> bytes:
+    """The mask, and the data with what is masked set to nothing."""
+    numpy: Any = sys.modules["numpy"]
+    if value.dtype.names is not None:
+        fields = [part for name in value.dtype.names for part in (coder.code(name), _masked(coder, value[name]))]
+        return coder.tagged("numpy.structured", *fields)
+    data, mask = coder.keep(numpy.array(value.data)), coder.keep(numpy.array(numpy.ma.getmaskarray(value)))
+    data[mask] = None if data.dtype.kind == "O" else numpy.zeros((), data.dtype)
+    return coder.tagged("masked", code_of_array(coder, mask), code_of_array(coder, data))
+
+
+def _dtype(coder: Coder, dtype: Any) -> bytes:
+    """The code of a dtype; offsets and padding do not count."""
+    if dtype.names is not None:
+        fields = [part for name in dtype.names for part in (coder.code(name), _dtype(coder, dtype.fields[name][0]))]
+        return coder.tagged("numpy.dtype", *fields, *([coder.code("record")] if _is_record(dtype) else []))
+    if dtype.subdtype is not None:
+        return coder.tagged("numpy.dtype", _dtype(coder, dtype.subdtype[0]), coder.code(dtype.subdtype[1]))
+    if dtype.kind == "T":
+        return coder.tagged("numpy.dtype", coder.code("T"), *_missing_text(coder, dtype))
+    return coder.record("numpy.dtype", "longdouble " + dtype.kind if _is_long(dtype) else _dtype_text(dtype))
+
+
+def _is_record(dtype: Any) -> bool:
+    return dtype.type is sys.modules["numpy"].record
+
+
+def _missing_text(coder: Coder, dtype: Any) -> list[bytes]:
+    return [coder.code(dtype.na_object)] if hasattr(dtype, "na_object") else []
+
+
+def _is_long(dtype: Any) -> bool:
+    """True for floats beyond binary64, whose memory holds padding and depends on the processor."""
+    return dtype.kind in "fc" and dtype.itemsize > (8 if dtype.kind == "f" else 16)
 
 
 def _dtype_text(dtype: Any) -> str:
-    if dtype.names is not None or dtype.subdtype is not None or dtype.kind not in "biufcmMSUVO":
+    if dtype.kind not in "biufcmMSUVO":
         raise UnknownTypeError(str(dtype))
     return str(dtype.newbyteorder("<").str)
+
+
+def _long_digest(value: Any) -> bytes:
+    """SHA-256 over each number as sign, exponent and 128 bits of fraction; complex ones as two numbers."""
+    numpy: Any = sys.modules["numpy"]
+    digest = hashlib.sha256()
+    for block in _blocks(value):
+        parts = numpy.stack([block.real, block.imag], -1).reshape(-1) if block.dtype.kind == "c" else block
+        missing, endless = numpy.isnan(parts), numpy.isinf(parts)
+        fraction, exponent = numpy.frexp(numpy.where(missing | endless, 0, numpy.abs(parts)))
+        rows = numpy.zeros((len(parts), 6), "<i8")
+        rows[:, 0] = numpy.where(missing, 2, numpy.signbit(parts))
+        rows[:, 1] = numpy.where(endless, 1 << 32, exponent)
+        for at in range(2, 6):
+            fraction = fraction * 4294967296
+            rows[:, at] = numpy.floor(fraction)
+            fraction = fraction - numpy.floor(fraction)
+        digest.update(rows.view("u1"))
+    return digest.digest()
 
 
 def _data_digest(coder: Coder, value: Any) -> bytes:

@@ -2,79 +2,43 @@
 
 from __future__ import annotations
 
-import types
+import sys
 
 from stillrun.canonical import Coder, UnknownTypeError
+from stillrun.canonical_objects import code_by_state
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-__all__ = ["code_of_object"]
-
-_CALLABLES = (
-    type,
-    types.FunctionType,
-    types.CodeType,
-    types.MethodType,
-    types.BuiltinFunctionType,
-    types.CellType,
-    types.WrapperDescriptorType,
-    types.MethodDescriptorType,
-)
+__all__ = ["KNOWN", "code_of_dataclass", "code_of_enum", "code_of_named_tuple"]
 
 
-def code_of_object(coder: Coder, value: Any) -> bytes:
-    """The code of a value that is no builtin. Raises UnknownTypeError."""
-    kind = type(value)
-    name = f"{_home(kind)}.{kind.__qualname__}"
-    known = _KNOWN.get(name)
-    if known is not None:
-        return known(coder, name, value)
-    if isinstance(value, _CALLABLES):
-        from stillrun.canonical_functions import code_of_callable
-
-        return code_of_callable(coder, value)
-    if type(kind).__module__ == "enum":
-        return _enum(coder, name, value)
-    if _is_named_tuple(kind):
-        return coder.tagged("namedtuple", coder.code(name), coder.sequence(b"t", tuple(value)))
-    if "__dataclass_fields__" in vars(kind) and _is_plain(value):
-        return coder.tagged("dataclass", coder.code(name), coder.mapping(b"d", vars(value)))
-    return _reduced(coder, value)
-
-
-def _reduced(coder: Coder, value: Any) -> bytes:
-    from stillrun.canonical_objects import code_of_reduced
-
-    return code_of_reduced(coder, value)
-
-
-def _home(kind: type) -> str:
-    # pathlib's classes moved to pathlib._local in 3.13 and back
-    return "pathlib" if kind.__module__ == "pathlib._local" else kind.__module__
-
-
-def _enum(coder: Coder, name: str, value: Any) -> bytes:
-    if value.name is None or not isinstance(value.name, str):
-        return coder.record("enum", name, value.value)
+def code_of_enum(coder: Coder, name: str, value: Any) -> bytes:
+    """The code of a member: by its name, or by its value if it is a flag, of which there may be several in one."""
+    enum: Any = sys.modules["enum"]
+    if isinstance(value, enum.Flag):
+        return coder.record("flag", name, value.value)
     return coder.record("enum", name, value.name)
 
 
-def _is_named_tuple(kind: type) -> bool:
-    return kind.__bases__ == (tuple,) and hasattr(kind, "_fields") and "__dict__" not in vars(kind)
+def code_of_named_tuple(coder: Coder, name: str, value: Any) -> bytes:
+    """The code of an instance of a class that namedtuple made."""
+    return coder.tagged("namedtuple", coder.code(name), coder.sequence(b"t", tuple(value)))
 
 
 _PICKLES_ITSELF = ("__reduce_ex__", "__reduce__", "__getstate__", "__getnewargs_ex__", "__getnewargs__", "__slots__")
 
 
-def _is_plain(value: Any) -> bool:
-    """Whether a dataclass is its fields and no more."""
+def code_of_dataclass(coder: Coder, value: Any) -> bytes:
+    """The code of a dataclass's instance: by its fields when these are all that it has, else by its state."""
     kind = type(value)
     own_state = any(name in vars(each) for name in _PICKLES_ITSELF for each in kind.__mro__[:-1])
     made_in_python = all(each.__flags__ & (1 << 9) for each in kind.__mro__[:-1])  # Py_TPFLAGS_HEAPTYPE
-    return not own_state and made_in_python and set(vars(value)) == set(kind.__dataclass_fields__)
+    if own_state or not made_in_python or set(vars(value)) != set(getattr(kind, "__dataclass_fields__", ())):
+        return code_by_state(coder, value)
+    return coder.tagged("dataclass", coder.code(kind), coder.mapping(b"d", vars(value)))
 
 
 def _decimal(coder: Coder, name: str, value: Any) -> bytes:
@@ -129,22 +93,21 @@ def _bounds(coder: Coder, name: str, value: Any) -> bytes:
 
 
 def _ordered(coder: Coder, name: str, value: Any) -> bytes:
-    if getattr(value, "__dict__", None):
-        return _reduced(coder, value)
-    return coder.tagged(name, coder.sequence(b"l", list(value)), coder.sequence(b"l", list(value.values())))
+    parts = [coder.sequence(b"l", list(value)), coder.sequence(b"l", list(value.values()))]
+    return coder.tagged(name, *parts, *_attributes(coder, value))
 
 
 def _counter(coder: Coder, name: str, value: Any) -> bytes:
-    if getattr(value, "__dict__", None):
-        return _reduced(coder, value)
-    return coder.tagged(name, coder.mapping(b"d", value))
+    return coder.tagged(name, coder.mapping(b"d", value), *_attributes(coder, value))
+
+
+def _attributes(coder: Coder, value: Any) -> list[bytes]:
+    """What was set on a container, such as the ``_metadata`` of a PyTorch state dict."""
+    return [coder.mapping(b"d", vars(value))] if getattr(value, "__dict__", None) else []
 
 
 def _defaultdict(coder: Coder, name: str, value: Any) -> bytes:
-    factory = value.default_factory
-    if factory is not None and factory not in (list, dict, set, int, float, str, tuple, bool):
-        return _reduced(coder, value)
-    return coder.tagged(name, coder.code(None if factory is None else factory.__name__), coder.mapping(b"d", value))
+    return coder.tagged(name, coder.code(value.default_factory), coder.mapping(b"d", value))
 
 
 def _deque(coder: Coder, name: str, value: Any) -> bytes:
@@ -159,7 +122,11 @@ def _namespace(coder: Coder, name: str, value: Any) -> bytes:
     return coder.tagged(name, coder.mapping(b"d", vars(value)))
 
 
-_KNOWN: dict[str, Callable[[Coder, str, Any], bytes]] = {
+def _view(coder: Coder, name: str, value: Any) -> bytes:
+    return coder.tagged(name, coder.mapping(b"d", dict(value)))
+
+
+KNOWN: dict[str, Callable[[Coder, str, Any], bytes]] = {
     "decimal.Decimal": _decimal,
     "fractions.Fraction": _fraction,
     "datetime.date": _date,
@@ -170,6 +137,7 @@ _KNOWN: dict[str, Callable[[Coder, str, Any], bytes]] = {
     "zoneinfo.ZoneInfo": _zone,
     "uuid.UUID": _uuid,
     "builtins.range": lambda coder, name, value: _bounds(coder, name, _shortest(value)),
+    "builtins.mappingproxy": _view,
     "builtins.slice": _bounds,
     "collections.OrderedDict": _ordered,
     "collections.Counter": _counter,
@@ -177,6 +145,7 @@ _KNOWN: dict[str, Callable[[Coder, str, Any], bytes]] = {
     "collections.deque": _deque,
     "array.array": _array,
     "types.SimpleNamespace": _namespace,
+    "sklearn.utils._bunch.Bunch": _view,  # it pickles attributes that it does not read back
     **{
         f"pathlib.{kind}": _path
         for kind in ("PurePath", "PurePosixPath", "PureWindowsPath", "PosixPath", "WindowsPath")

@@ -1,7 +1,7 @@
 """Canonical codes of pandas tables, columns, indexes and scalars: how they are laid out in memory does not count.
 
 Counts: values, dtype, names, labels, categories and their order, time zone, ``attrs``. Does not: blocks, RangeIndex or
-Index, where text is stored, flags, the ``freq`` of an index.
+Index, where text is stored, flags, the ``freq`` of an index, the kind of a sparse index.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ import sys
 
 from stillrun.canonical import Coder, UnknownTypeError
 from stillrun.canonical_arrays import code_of_array
+from stillrun.canonical_arrow import text_of_arrow
+from stillrun.canonical_objects import code_by_state
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -18,34 +20,27 @@ if TYPE_CHECKING:
 __all__ = ["code_of_pandas"]
 
 
-def code_of_pandas(coder: Coder, value: Any) -> bytes | None:
-    """The code of a value from pandas; None for one that has no code of its own. Raises UnknownTypeError."""
+def code_of_pandas(coder: Coder, value: Any) -> bytes:
+    """The code of a value from pandas. Raises UnknownTypeError."""
     pandas: Any = sys.modules["pandas"]
-    kind = type(value)
-    if kind is pandas.DataFrame:
+    if isinstance(value, pandas.DataFrame):
         columns = [_values(coder, value.iloc[:, at]) for at in range(value.shape[1])]
-        parts = [_index(coder, value.index), _index(coder, value.columns), *columns, *_attributes(coder, value)]
-        return coder.tagged("pandas.DataFrame", *parts)
-    if kind is pandas.Series:
-        parts = [coder.code(value.name), _index(coder, value.index), _values(coder, value)]
-        return coder.tagged("pandas.Series", *parts, *_attributes(coder, value))
+        parts = (_index(coder, value.index), _index(coder, value.columns), *columns)
+        return _with_metadata(coder, value, pandas.DataFrame, *parts)
+    if isinstance(value, pandas.Series):
+        parts = (coder.code(value.name), _index(coder, value.index), _values(coder, value))
+        return _with_metadata(coder, value, pandas.Series, *parts)
     if isinstance(value, pandas.Index):
         return _index(coder, value)
     if isinstance(value, pandas.api.extensions.ExtensionArray):
-        return coder.tagged("pandas.array", _values(coder, coder.keep(pandas.Series(value, copy=False))))
+        return coder.tagged("pandas.array", _values(coder, pandas.Series(value, copy=False)))
     if isinstance(value, pandas.api.extensions.ExtensionDtype):
-        return coder.record(
-            "pandas.dtype", str(value), getattr(value, "categories", None), getattr(value, "ordered", None)
-        )
-    return _scalar(coder, value, kind)
+        return _dtype(coder, value)
+    return _scalar(coder, pandas, value)
 
 
-def _attributes(coder: Coder, value: Any) -> list[bytes]:
-    return [coder.record("attrs", value.attrs)] if value.attrs else []
-
-
-def _scalar(coder: Coder, value: Any, kind: type) -> bytes | None:
-    pandas: Any = sys.modules["pandas"]
+def _scalar(coder: Coder, pandas: Any, value: Any) -> bytes:
+    kind = type(value)
     if value is pandas.NaT or value is pandas.NA:
         return coder.tagged(f"pandas.{'NaT' if value is pandas.NaT else 'NA'}")
     if kind in (pandas.Timestamp, pandas.Timedelta):
@@ -57,8 +52,17 @@ def _scalar(coder: Coder, value: Any, kind: type) -> bytes | None:
     if kind is pandas.Period:
         return coder.record("pandas.Period", value.freqstr, value.ordinal)
     if kind is pandas.Interval:
-        return coder.record("pandas.Interval", value.left, value.right, value.closed)
-    return None
+        return coder.record("pandas.Interval", value.closed, value.left, value.right)
+    return code_by_state(coder, value)
+
+
+def _with_metadata(coder: Coder, value: Any, base: type, *parts: bytes) -> bytes:
+    """The code of a table or column, with its ``attrs``, and for a subclass with what it pickles beside."""
+    plain = coder.tagged(f"pandas.{base.__name__}", *parts, coder.mapping(b"d", value.attrs))
+    if type(value) is base:
+        return plain
+    metadata = {name: getattr(value, name, None) for name in value._metadata if name not in ("name", "_name")}
+    return coder.tagged("pandas.subclass", coder.code(type(value)), plain, coder.mapping(b"d", metadata))
 
 
 def _index(coder: Coder, index: Any) -> bytes:
@@ -70,6 +74,17 @@ def _index(coder: Coder, index: Any) -> bytes:
     if type(index).__module__.split(".")[0] != "pandas":
         raise UnknownTypeError(type(index).__qualname__)
     return coder.tagged("pandas.Index", names, _values(coder, index))
+
+
+def _dtype(coder: Coder, dtype: Any) -> bytes:
+    name = type(dtype).__name__
+    if name == "CategoricalDtype":
+        categories = coder.code(None) if dtype.categories is None else _values(coder, dtype.categories)
+        return coder.tagged("pandas.dtype", coder.code(name), coder.code(dtype.ordered), categories)
+    if name == "ArrowDtype":
+        return coder.record("pandas.dtype", name, dtype.pyarrow_dtype)
+    missing = getattr(dtype, "na_value", None)
+    return coder.record("pandas.dtype", name, str(dtype), missing)
 
 
 def _values(coder: Coder, column: Any) -> bytes:
@@ -84,7 +99,8 @@ def _values(coder: Coder, column: Any) -> bytes:
         return code(coder, column, dtype)
     if hasattr(dtype, "numpy_dtype") and hasattr(column.array, "_mask"):
         return _masked(coder, column, dtype)
-    raise UnknownTypeError(str(dtype))
+    objects = coder.sequence(b"l", coder.keep(column.to_numpy(dtype=object).tolist()))
+    return coder.tagged("pandas.extension", coder.code(type(dtype)), coder.code(str(dtype)), objects)
 
 
 def _missing(column: Any) -> Any:
@@ -93,9 +109,12 @@ def _missing(column: Any) -> Any:
 
 def _text(coder: Coder, column: Any, dtype: Any) -> bytes:
     mask = _missing(column)
-    present = column.to_numpy(dtype=object)[~mask].tolist()
+    if getattr(dtype, "storage", None) == "pyarrow":
+        present = text_of_arrow(column.array.__arrow_array__())
+    else:
+        present = coder.sequence(b"l", column.to_numpy(dtype=object)[~mask].tolist())
     kind = "NA" if dtype.na_value is sys.modules["pandas"].NA else "nan"
-    return coder.tagged("pandas.str", coder.code(kind), code_of_array(coder, mask), coder.sequence(b"l", present))
+    return coder.tagged("pandas.str", coder.code(kind), code_of_array(coder, mask), present)
 
 
 def _category(coder: Coder, column: Any, dtype: Any) -> bytes:
@@ -118,31 +137,36 @@ def _interval(coder: Coder, column: Any, dtype: Any) -> bytes:
     return coder.tagged("pandas.interval", coder.code(dtype.closed), *sides)
 
 
-def _sparse(coder: Coder, column: Any, dtype: Any) -> bytes:
-    dense = column.sparse.to_dense() if hasattr(column, "sparse") else column.astype(dtype.subtype)
-    return coder.tagged("pandas.sparse", coder.code(str(dtype)), code_of_array(coder, coder.keep(dense.to_numpy())))
-
-
-def _arrow(coder: Coder, column: Any, dtype: Any) -> bytes:
-    from stillrun.canonical_science import LIBRARIES
-
-    found = LIBRARIES["pyarrow"](coder, coder.keep(column.array.__arrow_array__()))
-    if found is None:
-        raise UnknownTypeError(str(dtype))
-    return coder.tagged("pandas.arrow", found)
-
-
 def _masked(coder: Coder, column: Any, dtype: Any) -> bytes:
     data = column.array.to_numpy(dtype=dtype.numpy_dtype, na_value=dtype.numpy_dtype.type(0))
     return coder.tagged("pandas.masked", code_of_array(coder, _missing(column)), code_of_array(coder, data))
 
 
+def _sparse(coder: Coder, column: Any, dtype: Any) -> bytes:
+    numpy: Any = sys.modules["numpy"]
+    held, fill = column.array.sp_values, dtype.fill_value
+    blank = (held != held) if fill != fill else (held == fill)
+    at = column.array.sp_index.indices.astype("<i8")[~blank]
+    present = coder.keep(numpy.ascontiguousarray(held[~blank]))
+    parts = (coder.code(len(column)), coder.code(fill), code_of_array(coder, at), code_of_array(coder, present))
+    return coder.tagged("pandas.sparse", *parts)
+
+
+def _arrow(coder: Coder, column: Any, dtype: Any) -> bytes:
+    held: Any = column.array.__arrow_array__()
+    return coder.record("pandas.arrow", dtype.pyarrow_dtype, coder.keep(_chunked(held)))
+
+
+def _chunked(held: Any) -> Any:
+    return held if hasattr(held, "chunks") else sys.modules["pyarrow"].chunked_array([held])
+
+
 _BY_DTYPE = {
+    "ArrowDtype": _arrow,
+    "SparseDtype": _sparse,
     "StringDtype": _text,
     "CategoricalDtype": _category,
     "DatetimeTZDtype": _zoned,
     "PeriodDtype": _period,
     "IntervalDtype": _interval,
-    "SparseDtype": _sparse,
-    "ArrowDtype": _arrow,
 }

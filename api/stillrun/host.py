@@ -17,6 +17,7 @@ import time
 import stillrun.canonical_arrays
 import stillrun.canonical_classes
 import stillrun.canonical_tables
+import stillrun.canonical_ways
 from stillrun.children import Child, leave, spawn, usable_output
 from stillrun.description import describe, parameters_of
 from stillrun.errors import StillrunError
@@ -40,7 +41,12 @@ WAITING_MAX = 8 * 1024 * 1024  # output that the engine has not taken yet; beyon
 LOOK_AGAIN = 1.0  # seconds; only for the case that user code took SIGCHLD away
 EXIT_TIME = 10  # seconds for exit functions of user code when the engine is gone
 FRESH = "import sys; sys.path[0] = sys.argv[1]; from stillrun.host import fresh; fresh()"
-_PRELOADED = (stillrun.canonical_arrays, stillrun.canonical_classes, stillrun.canonical_tables)
+_PRELOADED = (
+    stillrun.canonical_arrays,
+    stillrun.canonical_classes,
+    stillrun.canonical_tables,
+    stillrun.canonical_ways,
+)
 
 
 def main() -> None:

@@ -131,7 +131,8 @@ def _compare(original: Record | None, replayed: Record | None) -> tuple[str, str
     if original["type"] != replayed["type"]:
         return "different", f"{original['type']} became {replayed['type']}"
     if ours and theirs:
-        return "not_comparable", "other bytes, and the digests of its value are of two schemes"
+        told = f"{ours['scheme']}, recorded, and {theirs['scheme']}, replayed"
+        return "not_comparable", f"other bytes, and the digests of its value are of two schemes: {told}"
     return "not_comparable", f"other bytes, and a value of {original['type']} as this has no digest to compare it by"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import collections
 import copy
 import dataclasses
@@ -19,7 +20,6 @@ import sys
 import threading
 import types
 import uuid
-import weakref
 from typing import Any, NamedTuple
 
 import pytest
@@ -98,6 +98,11 @@ def test_order_of_dicts_and_sets_does_not_count(value: dict[Any, Any], random: A
 class Colour(enum.Enum):
     RED = 1
     ALSO = 2
+
+
+class Bits(enum.Flag):
+    A = 1
+    B = 2
 
 
 class Pair(NamedTuple):
@@ -188,6 +193,12 @@ DIFFERENT = [
     ("x" * 5000, "x" * 4999 + "y"),
     (types.SimpleNamespace(a=1), types.SimpleNamespace(a=2)),
     (uuid.UUID(int=1), uuid.UUID(int=2)),
+    ([None, 1] * 20, [1, None] * 20),
+    ([None, 1] * 20, [None, 1.0] * 20),
+    ([None, True] * 20, [None, 1] * 20),
+    ([None] * 40, [None] * 41),
+    (Bits.A | Bits.B, Bits.A),
+    (Bits.A, Colour.RED),
 ]
 
 
@@ -203,26 +214,35 @@ def test_different(one: Any, other: Any) -> None:
     assert digest(one) != digest(other)
 
 
-class Refuses:
-    def __reduce__(self) -> Any:
-        raise TypeError("never")
-
-
 @pytest.mark.parametrize(
     "value",
-    [sys, (item for item in ()), threading.Lock(), memoryview(b"a"), weakref.ref(Shape), sys._getframe(), Refuses()],
+    [iter([]), iter({1}), object(), (each for each in ()), threading.Lock(), types.CellType(1), sys._getframe()],
+    ids=lambda value: type(value).__name__,
 )
-def test_what_holds_a_place_in_a_process_has_none(value: Any) -> None:
+def test_what_is_of_this_moment_only_has_none(value: Any) -> None:
     assert digest(value) is None
     assert digest([1, {"a": (value,)}]) is None
 
 
-def test_too_deep_has_none() -> None:
+def nested(depth: int, kind: str) -> Any:
     value: Any = 1
-    for _ in range(1000):
-        value = [value]
-    assert digest(value) is not None
-    assert digest([value]) is None
+    for at in range(depth):
+        value = {
+            "list": [value],
+            "dict": {at: value, "k": 2},
+            "tuple": (value, 1),
+            "object": argparse.Namespace(a=value),
+        }[kind]
+    return value
+
+
+@pytest.mark.parametrize("kind", ["list", "dict", "tuple", "object"])
+def test_deep_values_have_one(kind: str) -> None:
+    for depth in (79, 81, 2500):
+        assert digest(nested(depth, kind)) == digest(nested(depth, kind)) is not None
+    assert digest(nested(2500, kind)) != digest(nested(2501, kind))
+    assert digest(nested(5001, kind)) is None
+    assert sys.getrecursionlimit() < 60_000 and threading.stack_size() == 0
 
 
 def test_shared_parts_are_looked_at_once() -> None:
@@ -245,7 +265,20 @@ def test_a_shared_part_of_a_cycle_is_coded_where_it_stands() -> None:
 
 
 CORPUS = """
-import sys, json, collections, datetime, decimal, fractions, pathlib, uuid
+import sys, json, collections, datetime, decimal, enum, fractions, functools, operator, pathlib, random, re, types, uuid
+def deep(levels):
+    value = []
+    for _ in range(levels): value = [value, {1: 2}]
+    return value
+class Set(set): pass
+class List(list): pass
+class Dict(dict): pass
+class Ordered(collections.OrderedDict): pass
+class Plain:
+    def __init__(self): self.tags, self.more = {"a", "b", "c"}, [self]
+class Slots:
+    __slots__ = ("x", "y")
+    def __init__(self): self.x = 1
 sys.path.insert(0, sys.argv[1])
 from stillrun.canonical import canonical_digest
 values = [
@@ -254,6 +287,10 @@ values = [
     [1, "a", None, {"z": [{"y"}]}], collections.Counter("hello"), collections.OrderedDict(a=1), decimal.Decimal("1.10"),
     fractions.Fraction(1, 3), datetime.datetime(2020, 1, 2, 3, 4, 5, 6, datetime.timezone.utc), datetime.timedelta(1, 2, 3),
     datetime.date(2020, 1, 1), datetime.time(1, 2), pathlib.PurePosixPath("/a/b"), uuid.UUID(int=7), range(3), slice(1, None),
+    [1, None, "a"] * 20, [None] * 50, enum.Flag("F", "A B").A, re.compile("a", re.I), ValueError("x", 1), random.Random(3),
+    functools.partial(int, base=2), len, int, [].append, str.upper, sys, operator.itemgetter(1), deep(2500),
+    types.SimpleNamespace(a={"x", "y"}),
+    Set(["a", "b", "c"]), Plain(), Slots(), List([1]), Ordered(a=1), Dict(a=1), datetime.timezone.utc,
     "x" * 3000, bytearray(b"x"), collections.deque([1], 5), collections.defaultdict(list, a=[1]),
 ]
 print(json.dumps([canonical_digest(value) for value in values]))
@@ -281,155 +318,6 @@ def test_equal_in_every_python_and_for_every_hash_seed() -> None:
 
 def test_the_vectors_of_the_specification() -> None:
     rows = re.findall(r"^\| `(.+?)` \| `(sha256:[0-9a-f]{64})` \|$", SPEC.read_text(), re.M)
-    assert len(rows) >= 12
+    assert len(rows) >= 30
     for expression, expected in rows:
         assert digest(eval(expression)) == expected, expression  # our own page
-
-
-# -- NumPy and pandas ------------------------------------------------------------------------------
-
-
-def arrays() -> tuple[list[Any], list[Any]]:
-    np = pytest.importorskip("numpy")
-    grid = np.arange(12.0).reshape(3, 4)
-    odd = np.array([1.0, 0.0])
-    odd.view("u8")[1] = 0xFFF8000000000001
-    halves = np.array([1, np.nan], "f2")
-    pair = np.dtype([("a", "<i4"), ("b", "<f8")])
-    padded = np.dtype({"names": ["a", "b"], "formats": ["<i4", "<f8"], "offsets": [0, 8]})
-    same = [
-        (grid, np.asfortranarray(grid)),
-        (grid[:, ::2], grid[:, ::2].copy()),
-        (grid, grid.astype(">f8")),
-        (np.float64(1), np.array([1.0]).astype(">f8")[0]),
-        (odd, np.array([1.0, np.nan])),
-        (odd * 1j * 0 + odd, np.array([1.0, np.nan]) * 1j * 0 + np.array([1.0, np.nan])),
-        (halves, halves[::-1][::-1]),
-        (np.array([{"a", "b"}, None], object), np.array([{"b", "a"}, None], object)),
-        (np.array([(1, 2.0)], pair), np.array([(1, 2.0)], padded)),
-        (np.array(["2020-01-01", "NaT"], "M8[D]"), np.array(["2020-01-01", "NaT"], ">M8[D]")),
-        ([grid, grid], [grid, grid.copy()]),
-        (np.array("a"), np.array("a").astype(">U1")),
-        (np.zeros((0, 3)), np.asfortranarray(np.zeros((0, 3)))),
-        (np.broadcast_to(np.float64(1), (1000, 1000)), np.ones((1000, 1000))),
-        (np.dtype("<f8"), np.dtype(">f8").newbyteorder("<")),
-    ]
-    different = [
-        (grid, grid.astype("f4")),
-        (grid, grid.reshape(4, 3)),
-        (grid, grid.tolist()),
-        (np.float64(1), 1.0),
-        (np.float64(1), np.array(1.0)),
-        (np.array([0.0]), np.array([-0.0])),
-        (np.array([1]), np.array([1], "u8")),
-        (np.array([1], object), np.array([1.0], object)),
-        (np.array(["a"]), np.array(["a"], "U2")),
-        (np.array(["a"]), np.array([b"a"])),
-        (np.array(["2020-01-01"], "M8[D]"), np.array(["2020-01-01"], "M8[s]")),
-        (np.array([(1, 2.0)], pair), np.array([(1, 3.0)], pair)),
-        (np.zeros((0, 3)), np.zeros((3, 0))),
-        (np.bool_(True), True),
-    ]
-    return same, different
-
-
-def test_arrays_that_are_the_same() -> None:
-    for at, (one, other) in enumerate(arrays()[0]):
-        assert digest(one) is not None, at
-        assert digest(one) == digest(other), at
-        assert digest(pickle.loads(pickle.dumps(one, 5))) == digest(one), at
-
-
-def test_arrays_that_differ() -> None:
-    for at, (one, other) in enumerate(arrays()[1]):
-        assert None not in (digest(one), digest(other)), at
-        assert digest(one) != digest(other), at
-
-
-@given(st.integers(0, 999), st.sampled_from(["<f8", "<f4", ">i2", "c16", "?", "U3", "M8[s]"]), st.booleans())
-@settings(max_examples=60, deadline=None)
-def test_one_element_counts(at: int, dtype: str, fortran: bool) -> None:
-    """Law: changing one element of an array changes its digest, whatever its layout."""
-    np = pytest.importorskip("numpy")
-    array = np.zeros((10, 100), dtype, order="F" if fortran else "C")
-    before = digest(array)
-    array[at // 100, at % 100] = 1 if array.dtype.kind != "M" else "2020-01-01"
-    assert digest(array) != before
-    assert digest(array) == digest(np.ascontiguousarray(array))
-
-
-def test_a_known_buffer_is_not_hashed_again() -> None:
-    np = pytest.importorskip("numpy")
-    array = np.arange(1000.0)
-    address = array.__array_interface__["data"][0]
-    told = {(address, array.nbytes): "sha256:" + "00" * 32}
-    assert digest(array, told) != digest(array)
-    assert digest(array[::-1], told) == digest(array[::-1])
-
-
-def tables() -> tuple[list[Any], list[Any]]:
-    pd = pytest.importorskip("pandas")
-    np = pytest.importorskip("numpy")
-    frame = pd.DataFrame({"a": [1, 2], "b": [3, 4], "c": ["x", None]})
-    blocks = pd.DataFrame({"a": [1, 2]})
-    blocks["b"] = [3, 4]
-    blocks["c"] = ["x", None]
-    marked = frame.copy()
-    marked.attrs["note"] = 1
-    days = pd.date_range("2020-01-01", periods=2, tz="UTC")
-    categories = pd.Categorical(["u", "v"], ["u", "v"])
-    odd = pd.array([1, None], "Int64")
-    same = [
-        (frame, blocks),
-        (frame, frame.copy()),
-        (frame, frame.set_axis(pd.Index([0, 1]), axis=0)),
-        (pd.RangeIndex(3), pd.Index([0, 1, 2])),
-        (pd.Series(days), pd.Series(list(days))),
-        (pd.DatetimeIndex(days), pd.DatetimeIndex(list(days))),
-        (pd.Series(categories), pd.Series(categories.copy())),
-        (pd.Series(odd), pd.Series(odd.copy())),
-        (pd.MultiIndex.from_product([[1, 2], ["a"]]), pd.MultiIndex.from_tuples([(1, "a"), (2, "a")])),
-        (
-            pd.Series(pd.period_range("2020", periods=2, freq="M")),
-            pd.Series(pd.PeriodIndex(["2020-01", "2020-02"], freq="M")),
-        ),
-        (pd.interval_range(0, 2), pd.IntervalIndex.from_tuples([(0, 1), (1, 2)])),
-        (pd.Timestamp("2020", tz="UTC"), pd.Timestamp("2020", tz="UTC")),
-    ]
-    different = [
-        (frame, marked),
-        (frame, frame.assign(a=[1, 9])),
-        (frame, frame.astype({"a": "i4"})),
-        (frame, frame.rename(columns={"a": "z"})),
-        (frame, frame.set_axis([5, 6], axis=0)),
-        (frame, frame[["b", "a", "c"]]),
-        (frame, frame.rename_axis("i")),
-        (frame["c"], frame["c"].astype(object)),
-        (frame["a"], frame["a"].rename("z")),
-        (frame["a"], frame["a"].set_axis([5, 6])),
-        (frame["a"], frame[["a"]]),
-        (pd.Series(days), pd.Series(days.tz_convert("Europe/Berlin"))),
-        (pd.Series(days), pd.Series(days.tz_localize(None))),
-        (pd.Series(categories), pd.Series(categories.as_ordered())),
-        (pd.Series(categories), pd.Series(categories.reorder_categories(["v", "u"]))),
-        (pd.Series(odd), pd.Series([1.0, np.nan])),
-        (pd.Series(odd), pd.Series(pd.array([1, 0], "Int64"))),
-        (pd.Index([1, 2]), pd.Index([1, 2], name="x")),
-        (pd.interval_range(0, 2), pd.interval_range(0, 2, closed="left")),
-        (pd.NaT, pd.NA),
-        (pd.Timestamp("2020"), pd.Timestamp("2020", tz="UTC")),
-    ]
-    return same, different
-
-
-def test_tables_that_are_the_same() -> None:
-    for at, (one, other) in enumerate(tables()[0]):
-        assert digest(one) is not None, at
-        assert digest(one) == digest(other), at
-        assert digest(pickle.loads(pickle.dumps(one, 5))) == digest(one), at
-
-
-def test_tables_that_differ() -> None:
-    for at, (one, other) in enumerate(tables()[1]):
-        assert None not in (digest(one), digest(other)), at
-        assert digest(one) != digest(other), at

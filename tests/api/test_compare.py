@@ -26,7 +26,7 @@ from PIL import Image
 from stillrun.canonical import canonical_digest
 from stillrun.compare import compared
 
-from .test_canonical_objects import DIFFERENT, OBJECTS, SAME, Plain, drawn, made
+from .test_canonical_pairs import DIFFERENT, OBJECTS, SAME, Plain, drawn, made
 
 
 def places(a: Any, b: Any, **more: float) -> list[str]:

@@ -8,6 +8,7 @@ from types import ModuleType
 
 import jsonschema
 import pytest
+from tests.api.driver import pythons
 from tests.conftest import Commands
 from tests.system.test_environments import fixture
 
@@ -17,21 +18,25 @@ SCHEMA = json.loads((ROOT / "docs/spec/schemas/verdict-1.json").read_text())
 EXIT = {"identical": 0, "equivalent": 0, "within_tolerance": 0, "not_comparable": 1, "different": 1}
 
 
-@pytest.mark.parametrize("name", corpus.CORPUS)
-def test_each_flow_gets_its_verdict(stillrun: Commands, name: str, tmp_path: Path) -> None:
+LIBRARIES = ("numpy", "pandas", "sklearn", "scipy", "matplotlib", "PIL")
+PLAIN = [name for name, sample in corpus.CORPUS.items() if not any(library in sample.body for library in LIBRARIES)]
+
+
+def judged(commands: Commands, name: str, mark: Path, *options: str) -> str:
+    """Run and replay a flow of the corpus and hold its verdict to what it must be; FLOW/RUN."""
     sample = corpus.CORPUS[name]
-    stillrun.write("judged.py", corpus.flow(sample))
-    stillrun.write("data.txt", "kept\n")
-    stillrun.variables.update(sample.variables, MARK=str(tmp_path / "mark"))
-    done = stillrun("run", "judged.py", "--json")
+    commands.write("judged.py", corpus.flow(sample))
+    commands.write("data.txt", "kept\n")
+    commands.variables.update(sample.variables, MARK=str(mark))
+    done = commands("run", "judged.py", *options, "--json")
     assert done.code == (1 if sample.fails else 0), done.err
     for variable, _ in sample.variables:
-        del stillrun.variables[variable]
-    replayed = stillrun("replay", done.json["run"], "--compare-limit", "3", "--json")
+        del commands.variables[variable]
+    replayed = commands("replay", done.json["run"], "--compare-limit", "3", "--json")
     assert replayed.code in EXIT.values(), replayed.err
     verdict = replayed.json["verdict"]
     told = {(one["step"], one["name"]): one for one in replayed.json["artifacts"]}
-    assert verdict in sample.verdict.split("|"), told
+    assert verdict in sample.verdict.split("|"), (name, told)
     assert replayed.code == EXIT[verdict]
     wanted = sample.artifact or ("none" if sample.fails else verdict)
     result = told.get(("start", "result"))
@@ -41,5 +46,31 @@ def test_each_flow_gets_its_verdict(stillrun: Commands, name: str, tmp_path: Pat
     record = {key: value for key, value in replayed.json.items() if key not in ("run", "wall_us")}
     jsonschema.validate(record, SCHEMA)
     assert (record["first_divergence"] is None) == (EXIT[verdict] == 0)
-    summary = stillrun("replay", f"{done.json['run']}/start", "--quiet", "--compare-limit", "1")
-    assert len((summary.out + summary.err).strip().splitlines()) <= 15
+    run: str = done.json["run"]
+    return run
+
+
+@pytest.mark.parametrize("name", corpus.CORPUS)
+def test_each_flow_gets_its_verdict(stillrun: Commands, name: str, tmp_path: Path) -> None:
+    judged(stillrun, name, tmp_path / "mark")
+
+
+def test_the_summary_stays_short(stillrun: Commands, tmp_path: Path) -> None:
+    flow = corpus.flow(
+        corpus.Sample("import random\nfor n in range(40):\n    setattr(self, f'a{n}', random.random())", "different")
+    )
+    stillrun.write("judged.py", flow)
+    done = stillrun("replay", stillrun.run("judged.py"), "--quiet")
+    assert done.code == 1
+    assert len(done.out.strip().splitlines()) <= 15
+    assert "... and 35 more; --json lists all" in done.out
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("version", ["3.9", "3.10", "3.11", "3.12", "3.13"])
+def test_every_python_gets_the_same_verdicts(lonely: Commands, version: str, tmp_path: Path) -> None:
+    python = pythons().get(version)
+    if python is None:
+        pytest.skip(f"Python {version} is not on this machine")
+    for number, name in enumerate(PLAIN):
+        judged(lonely, name, tmp_path / str(number), "--python", python)

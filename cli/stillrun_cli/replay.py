@@ -37,6 +37,7 @@ _EXIT = {"identical": 0, "equivalent": 0, "within_tolerance": 0, "not_comparable
 @click.command(short_help="Run a kept run, step or task again and judge it.")
 @click.argument("pathspec", metavar="FLOW/RUN[/STEP[/TASK]]")
 @click.option("--offline", is_flag=True, help="A task that opens a network connection fails.")
+@click.option("--no-network", is_flag=True, help="Tasks and the programs they start have no network at all (Linux).")
 @click.option("--max-workers", type=click.IntRange(1), help="Tasks at once; default: the number of cores.")
 @click.option("--fresh-process", is_flag=True, help="Run each task in a new interpreter.")
 @click.option(
@@ -64,6 +65,7 @@ def replay_command(
     ctx: click.Context,
     pathspec: str,
     offline: bool,
+    no_network: bool,
     max_workers: int | None,
     fresh_process: bool,
     compare_limit: float,
@@ -98,6 +100,7 @@ def replay_command(
             env == "ambient",
             _values(given),
             _flow_file(code),
+            no_network,
         )
         if repeat is not None or axes:
             return _print_causes(

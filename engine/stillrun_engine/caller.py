@@ -13,10 +13,11 @@ __all__ = ["Caller"]
 class Caller:
     """Where a run was called from: the interpreter of undecorated steps, the folder, the environment variables.
 
-    forced: variables that tasks get whatever their environment says.
+    forced: variables that tasks get whatever their environment says. wrapper: a command that runs their interpreters.
     """
 
     python: Path
     cwd: Path
     variables: Mapping[str, str]
     forced: Mapping[str, str] = field(default_factory=dict)
+    wrapper: tuple[str, ...] = ()

@@ -39,6 +39,7 @@ class Launch:
     variables: Mapping[str, str]
     cwd: Path
     user_site: bool = True
+    wrapper: tuple[str, ...] = ()  # a command that runs the interpreter, such as one that takes the network away
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ class HostProcess:
         flags = [] if launch.user_site else ["-s"]
         try:
             self._process = subprocess.Popen(
-                [launch.python, *flags, "-c", _BOOT, launch.face, str(theirs.fileno())],
+                [*launch.wrapper, launch.python, *flags, "-c", _BOOT, launch.face, str(theirs.fileno())],
                 pass_fds=[theirs.fileno()],
                 env=dict(launch.variables),
                 cwd=launch.cwd,

@@ -164,6 +164,7 @@ def launch_prefix(prefix: Prefix, caller: Caller, face: Path) -> Launch:
         {**variables_in(prefix, settled(caller.variables)), **caller.forced},
         caller.cwd,
         user_site=False,
+        wrapper=caller.wrapper,
     )
 
 

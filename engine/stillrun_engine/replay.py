@@ -59,6 +59,7 @@ class ReplayRequest:
     ambient: bool = False  # replay in the caller's environment
     parameters: Mapping[str, str] = field(default_factory=dict)  # other values, as typed
     flow_file: Path | None = None  # code to replay instead of the recorded one
+    no_network: bool = False  # tasks and the programs that they start have no network at all
     explain: bool = True  # find out what differs, where the digests do
     forced: Mapping[str, str] = field(default_factory=dict)  # variables that tasks get, whatever was recorded
     place: Path | None = None  # the folder to replay in, which is made and removed; a fresh one each time when None
@@ -95,7 +96,7 @@ def replay_run(
     tree = Digest(code["tree"])
     workspace = make_workspace(store, record, request.place)
     try:
-        caller = recorded_caller(run, request.caller, workspace, request.forced)
+        caller = recorded_caller(run, request.caller, workspace, request.forced, no_network=request.no_network)
         load = load_request(
             checkout(store, tree), code["flow_file"], Path(record["source"]), record["class"], workspace.cwd
         )
@@ -307,6 +308,7 @@ class _Replay:
                 "replay": machine_facts(),
             },
             "offline": history.record["settings"]["offline"],
+            "no_network": history.record["settings"]["no_network"],
         }
         kept = self._store.put_record(record)
         status = "failed" if any(v.verdict == "different" and v.reason for v in verdicts) else "ok"
@@ -343,6 +345,7 @@ def _head(run: KeptRun, request: ReplayRequest, changed: _Changed, clock: Clock)
             "max_workers": request.max_workers,
             "fresh_process": request.fresh_process,
             "offline": request.offline,
+            "no_network": request.no_network,
             "keep_packages": run.record["settings"].get("keep_packages", "all"),
         },
         "machine": machine_facts(),

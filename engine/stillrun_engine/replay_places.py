@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -45,11 +48,30 @@ def refuse_damage(run: KeptRun, tasks: list[Record]) -> None:
         raise RunDamaged(f"{first.problem} It is {first.needed.purpose} of {run.pathspec}; nothing was replayed.{more}")
 
 
-def recorded_caller(run: KeptRun, caller: Caller, workspace: Workspace, forced: Mapping[str, str]) -> Caller:
-    """Today's caller with the recorded variables, and in the replay's folder. forced: what tasks get in any case."""
+def recorded_caller(
+    run: KeptRun, caller: Caller, workspace: Workspace, forced: Mapping[str, str], *, no_network: bool = False
+) -> Caller:
+    """Today's caller with the recorded variables, and in the replay's folder. forced: what tasks get in any case.
+
+    no_network: its processes get a network of their own that leads nowhere. Raises ReplayRefused where that cannot be had.
+    """
+    wrapper = without_network() if no_network else ()
     variables = {name: value for name, value in caller.variables.items() if name not in RECORDED_VARIABLES}
     variables.update(run.record["variables"])
-    return replace(caller, cwd=workspace.folder, variables=variables, forced=forced)
+    return replace(caller, cwd=workspace.folder, variables=variables, forced=forced, wrapper=wrapper)
+
+
+@lru_cache(maxsize=1)
+def without_network() -> tuple[str, ...]:
+    """A command that runs another one with no network, not even with this machine. Raises ReplayRefused."""
+    unshare = shutil.which("unshare")
+    words = (unshare or "unshare", "--user", "--map-current-user", "--net", "--")
+    if unshare is not None and subprocess.run([*words, "true"], capture_output=True, check=False).returncode == 0:
+        return words
+    raise ReplayRefused(
+        "this system lets nobody make a network that leads nowhere (unshare --user --net); with --offline what Python itself "
+        "opens is refused."
+    )
 
 
 def replay_places(

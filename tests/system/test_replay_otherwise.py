@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 from tests.conftest import Commands
@@ -123,3 +125,35 @@ def test_the_package_that_is_to_blame_is_found_offline(mixed: tuple[Commands, st
     refused = commands("bisect", f"{good}/start", good)
     assert refused.code == 2
     assert "the same packages" in refused.err
+
+
+CALLING = """
+import subprocess, sys
+from stillrun import FlowSpec, step
+
+class Calling(FlowSpec):
+    @step
+    def start(self):
+        program = "import socket; socket.create_connection(('127.0.0.1', {port}), 5)"
+        self.code = subprocess.run([sys.executable, "-c", program], capture_output=True).returncode
+        self.next(self.end)
+
+    @step
+    def end(self):
+        pass
+"""
+
+
+def test_programs_that_a_step_starts_have_no_network_either(stillrun: Commands, tmp_path: Path) -> None:
+    tried = subprocess.run(["unshare", "--user", "--map-current-user", "--net", "--", "true"], capture_output=True)
+    with served(tmp_path) as address:
+        stillrun.write("calling.py", CALLING.replace("{port}", str(urlsplit(address).port)))
+        run = stillrun.run("calling.py")
+        assert stillrun("replay", run, "--offline").code == 0, "Python itself opens nothing"
+        done = stillrun("replay", run, "--no-network", "--json")
+    if tried.returncode != 0:
+        assert (done.code, "--offline" in done.err) == (2, True)
+        return
+    assert done.code == 1, done.err
+    assert done.json["no_network"] is True
+    assert done.json["artifacts"][0]["reason"].startswith("code: 0 became 1")

@@ -9,7 +9,7 @@ TYPE_CHECKING = False  # type checkers take it for true; typing itself is too sl
 if TYPE_CHECKING:
     from stillrun.canonical import register_canonical
     from stillrun.context import current
-    from stillrun.decorators import conda, conda_base, pypi, pypi_base, step, tolerance, volatile
+    from stillrun.decorators import conda, conda_base, inputs, pypi, pypi_base, step, tolerance, volatile
     from stillrun.errors import (
         ArtifactCorrupt,
         ArtifactMissing,
@@ -42,6 +42,7 @@ __all__ = [
     "conda",
     "conda_base",
     "current",
+    "inputs",
     "pypi",
     "pypi_base",
     "register_canonical",
@@ -57,6 +58,7 @@ _HOMES = {
     "conda": "decorators",
     "conda_base": "decorators",
     "current": "context",
+    "inputs": "decorators",
     "pypi": "decorators",
     "pypi_base": "decorators",
     "register_canonical": "canonical",

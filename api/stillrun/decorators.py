@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     Decorated = TypeVar("Decorated")
 
-__all__ = ["ASKED", "STEP", "conda", "conda_base", "pypi", "pypi_base", "step", "tolerance", "volatile"]
+__all__ = ["ASKED", "STEP", "conda", "conda_base", "inputs", "pypi", "pypi_base", "step", "tolerance", "volatile"]
 
 STEP = "__stillrun_step__"  # attribute of a function that is a step
 ASKED = "__stillrun_decorators__"  # list on a step or a flow: what its decorators asked for, in source order
@@ -146,7 +146,7 @@ def volatile(*names: str) -> Any:
     """
     if not names or not _is_texts(list(names)):
         raise FlowError("@volatile takes the names of artifacts.", cure='Write @volatile("started_at").')
-    return _judging("volatile", {"names": list(names)}, sys._getframe(1).f_lineno)
+    return _saying("volatile", {"names": list(names)}, sys._getframe(1).f_lineno)
 
 
 def tolerance(*, rtol: float | None = None, atol: float | None = None, **artifacts: Mapping[str, float]) -> Any:
@@ -168,11 +168,22 @@ def tolerance(*, rtol: float | None = None, atol: float | None = None, **artifac
         raise FlowError("@tolerance says of no artifact how much it may differ.", cure="Write @tolerance(rtol=1e-9).")
     # numbers as text: records hold no floats
     told = {name: {key: repr(float(each)) for key, each in limits.items()} for name, limits in asked.items()}
-    return _judging("tolerance", told, sys._getframe(1).f_lineno)
+    return _saying("tolerance", told, sys._getframe(1).f_lineno)
 
 
-def _judging(name: str, attributes: dict[str, Any], line: int) -> Any:
-    """A decorator for a step or a flow that a replay's judge reads."""
+def inputs(*patterns: str) -> Any:
+    """Say which files the step reads, where Python cannot see it: ``@inputs("data/*.parquet")``.
+
+    What C and C++ libraries open by themselves is not noticed. Files that match are hashed and kept with the task as if Python
+    had opened them, and put back at a replay; patterns begin at the working directory, and ``**`` stands for any folders.
+    """
+    if not patterns or not _is_texts(list(patterns)):
+        raise FlowError("@inputs takes patterns of files.", cure='Write @inputs("data/*.parquet").')
+    return _saying("inputs", {"patterns": list(patterns)}, sys._getframe(1).f_lineno)
+
+
+def _saying(name: str, attributes: dict[str, Any], line: int) -> Any:
+    """A decorator for a step or a flow that says something about its files or its results."""
 
     def attach(decorated: Any) -> Any:
         if not callable(decorated):

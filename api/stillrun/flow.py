@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from typing import Any
 
-    from stillrun.inputs import Inputs
+    from stillrun.joined import Inputs
     from stillrun.taskstate import TaskState
 
 __all__ = ["FlowSpec", "run_as_library"]
@@ -83,7 +83,7 @@ class FlowSpec:
         Those that this step has set already are left alone. include: only these; exclude: all but these.
         Raises MergeConflict, and takes over nothing, when branches disagree or a name of ``include`` is nowhere.
         """
-        from stillrun.inputs import merge
+        from stillrun.joined import merge
 
         merge(self, inputs, include, exclude)
 

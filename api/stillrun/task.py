@@ -10,7 +10,7 @@ from stillrun.failure import error_of
 from stillrun.files import FileRecorder
 from stillrun.flowfile import LoadedFlow
 from stillrun.graph import graph_of
-from stillrun.inputs import Input, Inputs
+from stillrun.joined import Input, Inputs
 from stillrun.network import refuse_network
 from stillrun.reader import ArtifactReader
 from stillrun.source import assigned_names, step_source

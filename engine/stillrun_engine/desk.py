@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import glob
+import os
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from stillrun_engine.executor import Finished, Output, Started, TaskWork
@@ -99,8 +102,10 @@ class Desk:
         clock: Clock,
         ignored: Sequence[Path],
         modules: Iterable[str] = (),
+        declared: Mapping[str, Sequence[str]] = MappingProxyType({}),
     ) -> None:
-        """modules: what every task imports, since the flow does."""
+        """modules: what every task imports, since the flow does. declared: patterns of files that each step says it reads."""
+        self._declared = declared
         self._store = store
         self._identity = identity
         self._references = References(store)
@@ -165,7 +170,7 @@ class Desk:
                 "status": status,
                 "artifacts": artifacts,
                 "next": next_,
-                "files": self._keeper.keep(result.get("reads", ())),
+                "files": self._keeper.keep([*self._declared_reads(event.work.key.step), *result.get("reads", ())]),
                 "written": sorted(result.get("writes", ())),
                 "logs": task.log.keep(self._store),
                 "error": error,
@@ -192,6 +197,17 @@ class Desk:
         return KeptTask(
             assignment.key, record, old["artifacts"], old["next"], None, borrowed.get("modules", ()), borrowed
         )
+
+    def _declared_reads(self, step: str) -> Iterator[dict[str, Any]]:
+        """The files that a step says it reads, told as a task tells those that it has opened."""
+        for pattern in self._declared.get(step, ()):
+            # an absolute pattern is one too, which Path.glob refuses
+            for name in sorted(glob.glob(pattern, root_dir=self._identity.cwd, recursive=True)):  # noqa: PTH207
+                path = Path(os.path.normpath(self._identity.cwd / name))
+                if path.is_file():
+                    found = path.stat()
+                    told = {"path": str(path), "size": found.st_size, "mtime_ns": found.st_mtime_ns}
+                    yield {**told, "inode": found.st_ino, "device": found.st_dev}
 
     def _borrowed(self, result: Mapping[str, Any]) -> dict[str, Any]:
         """What the task used of its environment beyond what the flow imports, for runs that reuse it; mostly nothing."""

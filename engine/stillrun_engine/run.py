@@ -117,7 +117,8 @@ class _RunTasks:
         self._failure: dict[str, Any] | None = None
         identity = Identity(history.flow, history.run, prepared.parameters, cwd)
         keeper = InputKeeper(store, described.captured.root, cwd, request.limits)
-        self.desk = Desk(store, identity, history, keeper, reporter, clock, [store.root], described.modules)
+        declared = _declared(described.description)
+        self.desk = Desk(store, identity, history, keeper, reporter, clock, [store.root], described.modules, declared)
         self._reuse = _reuse(request, prepared)
         self._told: set[str] = set()
         self._reused = 0
@@ -252,6 +253,16 @@ class _RunTasks:
             names = ", ".join(f"{one.name} {one.version}" for one in spare)
             told.append(f"{names}: --keep-packages is {self._keep}; a replay fetches them again")
         return told
+
+
+def _declared(description: Mapping[str, Any]) -> dict[str, list[str]]:
+    """The patterns of files that each step says it reads."""
+    found: dict[str, list[str]] = {}
+    for step in description["steps"]:
+        for one in (*description["decorators"], *step["decorators"]):
+            if one["name"] == "inputs":
+                found.setdefault(step["name"], []).extend(one["attributes"]["patterns"])
+    return found
 
 
 def _reuse(request: RunRequest, prepared: Prepared) -> Reuse | None:

@@ -268,9 +268,9 @@ def test_multiprocessing_works_in_a_step(host: HostProcess, tmp_path: Path) -> N
 
 
 def test_stop_asks_and_then_kills(host: HostProcess, tmp_path: Path) -> None:
-    body = "child = subprocess.Popen(['sleep', '1000'])\nprint(child.pid, flush=True)\n{}time.sleep(1000)"
+    body = "{}child = subprocess.Popen(['sleep', '1000'])\nprint(child.pid, flush=True)\ntime.sleep(1000)"
     text = one_step(tmp_path, body.format("")).read_text()
-    stubborn = body.format("signal.signal(signal.SIGTERM, signal.SIG_IGN); ")
+    stubborn = body.format("signal.signal(signal.SIGTERM, signal.SIG_IGN)\n")
     lines = "".join(f"        {line}\n" for line in stubborn.splitlines())
     file = write_flow(tmp_path, text + f"    @step\n    def stubborn(self):\n{lines}\n")
     host.load(file)

@@ -157,3 +157,35 @@ def test_programs_that_a_step_starts_have_no_network_either(stillrun: Commands, 
     assert done.code == 1, done.err
     assert done.json["no_network"] is True
     assert done.json["artifacts"][0]["reason"].startswith("code: 0 became 1")
+
+
+READING = """
+import subprocess
+from stillrun import FlowSpec, inputs, step
+
+class Reading(FlowSpec):
+    @inputs("data/**/*.txt", "nothing/*.here")
+    @step
+    def start(self):
+        self.text = subprocess.run("cat data/one.txt data/deep/two.txt", shell=True, capture_output=True).stdout
+        self.next(self.end)
+
+    @step
+    def end(self):
+        pass
+"""
+
+
+def test_files_that_a_step_declares_are_kept_and_put_back(stillrun: Commands) -> None:
+    stillrun.write(".gitignore", "data/\n")
+    stillrun.write("data/one.txt", "one")
+    stillrun.write("data/deep/two.txt", "two")
+    stillrun.write("data/other.csv", "x")
+    stillrun.write("reading.py", READING)
+    run = stillrun.run("reading.py")
+    task = stillrun("show", f"{run}/start/0", "--json").json["tasks"][0]
+    assert [file["path"] for file in task["files"]] == ["data/deep/two.txt", "data/one.txt"]
+    for name in ("data/one.txt", "data/deep/two.txt"):
+        (stillrun.cwd / name).unlink()
+    done = stillrun("replay", run, "--json")
+    assert (done.code, done.json["verdict"]) == (0, "identical"), done.err

@@ -24,6 +24,8 @@ def is_store(root: Path) -> bool:
         text = (root / STORE_MARK).read_bytes()
     except FileNotFoundError:
         if root.is_dir() and not all(_belongs(path.name) for path in root.iterdir()):
+            if (root / STORE_MARK).exists():  # another process has finished making it meanwhile
+                return is_store(root)
             raise StoreError(
                 f"{root} is not a Stillrun store and not empty. Give an empty folder, or one that does not exist yet."
             ) from None

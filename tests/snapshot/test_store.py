@@ -15,7 +15,7 @@ from stillrun_snapshot._packs import COMPRESS_MIN
 from stillrun_snapshot.digest import Digest, digest_of
 from stillrun_snapshot.errors import ObjectCorrupt, ObjectMissing, StoreError, StoreVersion
 from stillrun_snapshot.refs import RefChange
-from stillrun_snapshot.store import LOOSE_MIN, Location, Store
+from stillrun_snapshot.store import LOOSE_MIN, STORE_MARK, Location, Store
 
 RunPython = Callable[..., "subprocess.Popen[str]"]
 SIZES = [0, 1, LOOSE_MIN - 1, LOOSE_MIN, LOOSE_MIN + 1, 5 * 1024 * 1024]
@@ -419,3 +419,24 @@ def test_reindex_finds_everything_again(tmp_path: Path) -> None:
         assert sorted(store.digests()) == before
         assert store.get(small) == b"small"
         assert dict(store.refs.names()) == {"a/b": small}
+
+
+def test_a_store_that_is_made_meanwhile_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another process finishes making it between the look for its mark and the look at what lies there."""
+    Store.open(tmp_path / "made").close()
+    found = (tmp_path / "made" / STORE_MARK).read_bytes()
+    (tmp_path / "made" / STORE_MARK).unlink()
+    read, looks = Path.read_bytes, []
+
+    def late(path: Path) -> bytes:
+        looks.append(path)
+        if path.name == STORE_MARK and len(looks) == 1:
+            try:
+                return read(path)
+            finally:
+                path.write_bytes(found)
+        return read(path)
+
+    monkeypatch.setattr(Path, "read_bytes", late)
+    Store.open(tmp_path / "made", create=False).close()
+    assert len(looks) == 2

@@ -38,4 +38,4 @@ def debug_command(ctx: click.Context, pathspec: str, to_failure: bool, shell: bo
                 narrator.note(f"a shell in the environment of {task.pathspec}; leave it with 'exit'.")
                 words = [os.environ.get("SHELL") or "/bin/sh"]
                 variables["PATH"] = f"{task.python.parent}{os.pathsep}{variables.get('PATH', '')}"
-            return subprocess.call(words, env=variables, cwd=task.cwd)
+            return subprocess.call([*task.wrapper, *words], env=variables, cwd=task.cwd)

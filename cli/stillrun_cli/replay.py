@@ -200,8 +200,11 @@ def _print_verdict(narrator: Narrator, outcome: ReplayOutcome) -> None:
         narrator.say(f"  not replayed: {left} that did not end in the original run")
     for line in _environment_lines(record):
         narrator.say(line)
-    if not record["machine"]["same"]:
-        narrator.say("  the machine is not the one of the original run")
+    other = [] if record["machine"]["same"] else ["the machine is not the one of the original run"]
+    if not record["path"]["same"]:
+        other.append(f"it was replayed in another folder: {record['path']['reason']}")
+    if other:
+        narrator.say(clean("  " + "; ".join(other))[:_LINE_MAX])
     narrator.say(f"  every kept object was hashed; kept as {outcome.pathspec}, {duration(outcome.wall_us)}")
 
 

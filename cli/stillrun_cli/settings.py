@@ -38,7 +38,14 @@ def caller(python: str | None = None) -> Caller:
 
     python: as asked for by --python. Otherwise the active virtual or conda environment's, otherwise our own.
     """
-    return Caller(_interpreter(python, os.environ), Path.cwd(), dict(os.environ))
+    return Caller(_interpreter(python, os.environ), Path.cwd(), dict(os.environ), umask=_umask())
+
+
+def _umask() -> int:
+    """What this process takes away from the rights of new files; it can only be read by setting it."""
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return mask
 
 
 def _interpreter(asked: str | None, variables: Mapping[str, str]) -> Path:

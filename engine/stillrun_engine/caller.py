@@ -14,6 +14,7 @@ class Caller:
     """Where a run was called from: the interpreter of undecorated steps, the folder, the environment variables.
 
     forced: variables that tasks get whatever their environment says. wrapper: a command that runs their interpreters.
+    umask: of the files that they make; what this process has when None.
     """
 
     python: Path
@@ -21,3 +22,4 @@ class Caller:
     variables: Mapping[str, str]
     forced: Mapping[str, str] = field(default_factory=dict)
     wrapper: tuple[str, ...] = ()
+    umask: int | None = None

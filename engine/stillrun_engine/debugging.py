@@ -18,7 +18,7 @@ from stillrun_engine.history import History
 from stillrun_engine.inputs import InputKeeper
 from stillrun_engine.local import LocalExecutor, load_request
 from stillrun_engine.plan import Split
-from stillrun_engine.replay_places import recorded_caller, refuse_damage, replay_places
+from stillrun_engine.replay_places import needed_folders, recorded_caller, refuse_damage, replay_places
 from stillrun_engine.reporter import Reporter
 from stillrun_engine.workspace import lay_out, make_workspace
 from stillrun_snapshot.checkout import checkout
@@ -32,9 +32,13 @@ _BOOT = "import sys; sys.path[0] = sys.argv[1]; from stillrun.debug import main;
 
 @dataclass(frozen=True)
 class OpenedTask:
-    """A process that a person can talk to: its words, variables and folder. python: the environment's interpreter."""
+    """A process that a person can talk to: its words, variables and folder. python: the environment's interpreter.
+
+    wrapper: words to put before any command, so that it sees the folders of the original.
+    """
 
     pathspec: str
+    wrapper: Sequence[str]
     words: Sequence[str]
     variables: Mapping[str, str]
     cwd: Path
@@ -54,12 +58,13 @@ def opened_task(run: KeptRun, caller: Caller, mode: str, reporter: Reporter) -> 
         raise EngineError(f"{run.spec} names {len(tasks)} tasks ({names}); name one: {run.spec}/TASK.")
     (task,), store = tasks, run.store
     code = store.get_record(Digest(run.record["code"]), "code")
-    workspace = make_workspace(store, run.record)
+    workspace = make_workspace(store, run.record, keep=needed_folders(caller))
     try:
         called = recorded_caller(run, caller, workspace, {})
         tree = Digest(code["tree"])
+        cwd = workspace.seen(workspace.cwd)
         load = load_request(
-            checkout(store, tree), code["flow_file"], Path(run.record["source"]), run.record["class"], workspace.cwd
+            checkout(store, tree), code["flow_file"], Path(run.record["source"]), run.record["class"], cwd
         )
         executor = LocalExecutor(1, load)
         try:
@@ -70,11 +75,17 @@ def opened_task(run: KeptRun, caller: Caller, mode: str, reporter: Reporter) -> 
         lay_out(store, workspace, tree, task["files"])
         launch = places[task["environment"]].launch
         order = workspace.folder / "order"
-        order.write_bytes(_order(run, task, load, workspace.cwd))
+        order.write_bytes(_order(run, task, load, cwd))
         face = checkout(store, keep_face(store))
-        words = [str(launch.python), *([] if launch.user_site else ["-s"]), "-c", _BOOT, str(face), str(order), mode]
+        flags = [] if launch.user_site else ["-s"]
+        words = [str(launch.python), *flags, "-c", _BOOT, str(face), str(order), mode]
         yield OpenedTask(
-            f"{run.pathspec}/{task['step']}/{task['task']}", words, launch.variables, workspace.cwd, launch.python
+            f"{run.pathspec}/{task['step']}/{task['task']}",
+            launch.wrapper,
+            words,
+            launch.variables,
+            workspace.cwd,
+            launch.python,
         )
     finally:
         workspace.close()

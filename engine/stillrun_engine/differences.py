@@ -84,7 +84,7 @@ class Differ:
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the process
         try:
             self._process = subprocess.Popen(
-                [launch.python, *flags, "-B", "-c", _BOOT, self._face],
+                [*launch.wrapper, launch.python, *flags, "-B", "-c", _BOOT, self._face],
                 env=dict(launch.variables),
                 cwd=launch.cwd,
                 stdin=subprocess.PIPE,

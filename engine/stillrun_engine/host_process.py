@@ -40,6 +40,7 @@ class Launch:
     cwd: Path
     user_site: bool = True
     wrapper: tuple[str, ...] = ()  # a command that runs the interpreter, such as one that takes the network away
+    umask: int | None = None  # of the files that it makes; ours when None
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,7 @@ class HostProcess:
                 stdin=subprocess.DEVNULL,
                 stdout=self._stderr,
                 stderr=self._stderr,
+                umask=-1 if launch.umask is None else launch.umask,
                 start_new_session=True,  # Ctrl-C in the terminal reaches the engine alone
             )
         except OSError as err:

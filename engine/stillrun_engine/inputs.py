@@ -5,7 +5,7 @@ Best effort, by Python's audit hook in the task: reads inside C++ libraries are 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -29,19 +29,24 @@ class InputLimits:
 
 @dataclass
 class InputKeeper:
-    """Turns what tasks of one run opened into input entries of their records. A file is read once for each of its states."""
+    """Turns what tasks of one run opened into input entries of their records. A file is read once for each of its states.
+
+    real: where a path really is that a task saw.
+    """
 
     store: Store
     root: Path
     cwd: Path
     limits: InputLimits = field(default_factory=InputLimits)
+    real: Callable[[Path], Path] = lambda path: path
     _known: dict[tuple[Any, ...], dict[str, Any]] = field(default_factory=dict)
     _kept: int = 0
 
     def keep(self, reads: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
         """Entries for ``reads`` of one task, sorted by place, one for each file."""
         entries = {}
-        for read in reads:
+        for seen in reads:
+            read = {**seen, "path": str(self.real(Path(seen["path"])))}
             entry = {**self._place(Path(read["path"])), **self._content(read)}
             entries[entry["base"], entry["path"]] = entry
         return [entries[key] for key in sorted(entries)]

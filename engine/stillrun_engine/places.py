@@ -165,6 +165,7 @@ def launch_prefix(prefix: Prefix, caller: Caller, face: Path) -> Launch:
         caller.cwd,
         user_site=False,
         wrapper=caller.wrapper,
+        umask=caller.umask,
     )
 
 

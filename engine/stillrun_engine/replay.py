@@ -30,7 +30,7 @@ from stillrun_engine.pathspec import nearest
 from stillrun_engine.places import ambient_of
 from stillrun_engine.plan import Split
 from stillrun_engine.policy import Policy
-from stillrun_engine.replay_places import ReplayPlace, recorded_caller, refuse_damage, replay_places
+from stillrun_engine.replay_places import ReplayPlace, needed_folders, recorded_caller, refuse_damage, replay_places
 from stillrun_engine.reporter import Reporter
 from stillrun_engine.stopping import StopSignals
 from stillrun_engine.work import work_through
@@ -63,6 +63,7 @@ class ReplayRequest:
     explain: bool = True  # find out what differs, where the digests do
     forced: Mapping[str, str] = field(default_factory=dict)  # variables that tasks get, whatever was recorded
     place: Path | None = None  # the folder to replay in, which is made and removed; a fresh one each time when None
+    same_path: bool = True  # tasks see it where the original ran, if this machine lets them
 
 
 @dataclass(frozen=True)
@@ -94,11 +95,16 @@ def replay_run(
     digest = Digest(record["code"]) if request.flow_file is None else capture_code(store, request.flow_file).code
     code = store.get_record(digest, "code")
     tree = Digest(code["tree"])
-    workspace = make_workspace(store, record, request.place)
+    keep = needed_folders(request.caller)
+    workspace = make_workspace(store, record, request.place, keep=keep, same_path=request.same_path)
     try:
         caller = recorded_caller(run, request.caller, workspace, request.forced, no_network=request.no_network)
         load = load_request(
-            checkout(store, tree), code["flow_file"], Path(record["source"]), record["class"], workspace.cwd
+            checkout(store, tree),
+            code["flow_file"],
+            Path(record["source"]),
+            record["class"],
+            workspace.seen(workspace.cwd),
         )
         executor = LocalExecutor(request.max_workers, load, fresh=request.fresh_process, wake=stop.wake)
         try:
@@ -211,8 +217,10 @@ class _Replay:
         self._history = History(store, _head(run, request, changed, clock), clock)
         entries = {**record["parameters"], **changed.parameters}
         parameters = {name: entry["artifact"] for name, entry in entries.items()}
-        identity = Identity(run.spec.flow, str(run.spec.run), parameters, workspace.cwd, request.offline)
-        keeper = InputKeeper(store, workspace.root, workspace.cwd)
+        cwd = workspace.seen(workspace.cwd)
+        identity = Identity(run.spec.flow, str(run.spec.run), parameters, cwd, request.offline)
+        keeper = InputKeeper(store, workspace.root, workspace.cwd, real=workspace.own)
+        self._path = {"same": workspace.elsewhere is None, "reason": workspace.elsewhere}
         self._desk = Desk(
             store,
             identity,
@@ -302,6 +310,7 @@ class _Replay:
                 {"step": task["step"], "task": task["task"], "reason": task["status"]} for task in self._left_out
             ],
             "environments": self._environments(),
+            "path": self._path,
             "machine": {
                 "same": machine_facts() == run.record["machine"],
                 "original": run.record["machine"],
@@ -332,9 +341,9 @@ class _Replay:
 
 def _head(run: KeptRun, request: ReplayRequest, changed: _Changed, clock: Clock) -> dict[str, Any]:
     """What the replay's own run record says from the beginning: what the original's does, and that it is a replay."""
-    kept = ("code", "face", "class", "description", "parameters", "steps", "cwd", "source", "variables")
+    kept = ("code", "face", "class", "description", "parameters", "steps", "cwd", "source", "variables", "umask")
     return {
-        **{name: run.record[name] for name in kept},
+        **{name: run.record[name] for name in kept if name in run.record},
         **_other_head(run, request, changed),
         "flow": run.spec.flow,
         "run": new_run_id(clock()),

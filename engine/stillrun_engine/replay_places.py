@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +18,12 @@ from stillrun_engine.places import ambient_of, started
 from stillrun_engine.reporter import Reporter
 from stillrun_engine.warm import launch_ambient
 from stillrun_engine.workspace import Workspace
+from stillrun_envs.enclosure import Enclosure
 from stillrun_envs.lock import read_lock
 from stillrun_snapshot.checkout import checkout
 from stillrun_snapshot.digest import Digest
 
-__all__ = ["ReplayPlace", "recorded_caller", "refuse_damage", "replay_places"]
+__all__ = ["ReplayPlace", "needed_folders", "recorded_caller", "refuse_damage", "replay_places"]
 
 Record = Mapping[str, Any]
 
@@ -48,6 +46,11 @@ def refuse_damage(run: KeptRun, tasks: list[Record]) -> None:
         raise RunDamaged(f"{first.problem} It is {first.needed.purpose} of {run.pathspec}; nothing was replayed.{more}")
 
 
+def needed_folders(caller: Caller) -> tuple[Path, ...]:
+    """What the caller's environment consists of, which a replay may run in."""
+    return tuple(dict.fromkeys((caller.python.parents[1], caller.python.resolve().parents[1])))
+
+
 def recorded_caller(
     run: KeptRun, caller: Caller, workspace: Workspace, forced: Mapping[str, str], *, no_network: bool = False
 ) -> Caller:
@@ -55,22 +58,18 @@ def recorded_caller(
 
     no_network: its processes get a network of their own that leads nowhere. Raises ReplayRefused where that cannot be had.
     """
-    wrapper = without_network() if no_network else ()
+    enclosure = Enclosure(workspace.mounts, (run.store.root, *needed_folders(caller)), network=not no_network)
+    problem = enclosure.problem() if no_network else None
+    if problem is not None:
+        raise ReplayRefused(
+            f"this system lets nobody make a network that leads nowhere ({problem}); with --offline what Python itself opens "
+            "is refused."
+        )
     variables = {name: value for name, value in caller.variables.items() if name not in RECORDED_VARIABLES}
     variables.update(run.record["variables"])
-    return replace(caller, cwd=workspace.folder, variables=variables, forced=forced, wrapper=wrapper)
-
-
-@lru_cache(maxsize=1)
-def without_network() -> tuple[str, ...]:
-    """A command that runs another one with no network, not even with this machine. Raises ReplayRefused."""
-    unshare = shutil.which("unshare")
-    words = (unshare or "unshare", "--user", "--map-current-user", "--net", "--")
-    if unshare is not None and subprocess.run([*words, "true"], capture_output=True, check=False).returncode == 0:
-        return words
-    raise ReplayRefused(
-        "this system lets nobody make a network that leads nowhere (unshare --user --net); with --offline what Python itself "
-        "opens is refused."
+    umask = int(run.record["umask"], 8) if run.record.get("umask") else caller.umask
+    return replace(
+        caller, cwd=workspace.folder, variables=variables, forced=forced, wrapper=enclosure.wrapper, umask=umask
     )
 
 

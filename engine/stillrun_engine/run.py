@@ -302,6 +302,7 @@ def _head(store: Store, request: RunRequest, prepared: Prepared, clock: Clock) -
         "cwd": _placed(request.caller.cwd, described.captured.root),
         "source": str(request.flow_file),
         "variables": recorded_variables(places.launches[places.ambient].variables),
+        "umask": None if request.caller.umask is None else f"{request.caller.umask:03o}",
         "settings": {
             "max_workers": request.max_workers,
             "fresh_process": request.fresh_process,

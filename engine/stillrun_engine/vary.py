@@ -176,7 +176,7 @@ def _found(
             continue
         asked = replace(same, explain=False, forced=changed)
         if name == "path":
-            asked = replace(asked, place=same.place.with_name("another folder"))
+            asked = replace(asked, place=same.place.with_name("another folder"), same_path=False)
         if name == "order":
             asked = replace(asked, forced={"PYTHONPATH": str(_site(run))})
         outcome = replay_run(run, asked, stop, reporter(AXES[name].told))

@@ -36,5 +36,10 @@ def warm_host(store: Store, caller: Caller) -> WarmHost:
 def launch_ambient(caller: Caller, face: Path) -> Launch:
     """How the host of undecorated steps is started: the caller's interpreter and variables as they are."""
     return Launch(
-        caller.python, face, {**settled(caller.variables), **caller.forced}, caller.cwd, wrapper=caller.wrapper
+        caller.python,
+        face,
+        {**settled(caller.variables), **caller.forced},
+        caller.cwd,
+        wrapper=caller.wrapper,
+        umask=caller.umask,
     )

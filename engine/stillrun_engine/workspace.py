@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from stillrun_engine.errors import ReplayRefused
+from stillrun_envs.enclosure import Enclosure, too_wide
 from stillrun_snapshot.checkout import export_tree
 from stillrun_snapshot.digest import Digest, digest_of_file
 from stillrun_snapshot.store import Store
@@ -20,25 +21,67 @@ Record = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Workspace:
-    """root stands for the original's code folder; cwd for its working directory. Removed by ``close``."""
+    """root stands for the original's code folder; cwd for its working directory. Removed by ``close``.
+
+    mounts: pairs of a folder of the workspace and the place where its tasks see it, outer places first; empty when they
+    work in the workspace itself, and then ``elsewhere`` says why.
+    """
 
     folder: Path
     root: Path
     cwd: Path
+    mounts: tuple[tuple[Path, Path], ...] = ()
+    elsewhere: str | None = None
+
+    def seen(self, path: Path) -> Path:
+        """Where tasks see a path of the workspace."""
+        return next(
+            (place / path.relative_to(own) for own, place in self.mounts[::-1] if path.is_relative_to(own)), path
+        )
+
+    def own(self, path: Path) -> Path:
+        """Where a path that a task saw really is."""
+        return next(
+            (own / path.relative_to(place) for own, place in self.mounts[::-1] if path.is_relative_to(place)), path
+        )
 
     def close(self) -> None:
         """Remove the folder and what the replay wrote into it."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
-def make_workspace(store: Store, run: Record, place: Path | None = None) -> Workspace:
-    """A fresh folder, to be filled by ``lay_out``; at ``place``, where nothing is yet, or anywhere."""
+def make_workspace(
+    store: Store, run: Record, place: Path | None = None, *, keep: Sequence[Path] = (), same_path: bool = True
+) -> Workspace:
+    """A fresh folder, to be filled by ``lay_out``; at ``place``, where nothing is yet, or anywhere.
+
+    same_path: tasks see it where the original ran, if this machine lets them. keep: folders that they need as they are.
+    """
     if place is not None:
         place.mkdir()
     folder = place or store.scratch("replay")
     root, placed = folder / "code", run["cwd"]
     cwd = root / placed["path"] if placed["base"] == "tree" else folder / "cwd"
-    return Workspace(folder, root, cwd)
+    for each in {root, cwd} if placed["base"] != "tree" else {root}:
+        each.mkdir()
+    plain = Workspace(folder, root, cwd, elsewhere="another folder was asked for")
+    if not same_path:
+        return plain
+    flow_file = store.get_record(Digest(run["code"]), "code")["flow_file"]
+    wanted = [(root, _root_of(Path(run["source"]), flow_file))]
+    if placed["base"] != "tree":
+        wanted.append((cwd, Path(placed["path"])))
+    mounts = tuple(sorted((pair for pair in wanted if not too_wide(pair[1])), key=lambda pair: len(pair[1].parts)))
+    wide = [str(there) for _, there in wanted if too_wide(there)]
+    elsewhere = f"{wide[0]} holds more than the flow" if wide else None
+    problem = Enclosure(mounts, (store.root, *keep)).problem()
+    return replace(plain, elsewhere=problem) if problem else Workspace(folder, root, cwd, mounts, elsewhere)
+
+
+def _root_of(source: Path, flow_file: str) -> Path:
+    """The folder that the code was captured from."""
+    inner = Path(flow_file).parts
+    return Path(*source.parts[: -len(inner)]) if source.parts[-len(inner) :] == inner else source.parent
 
 
 def lay_out(store: Store, workspace: Workspace, tree: Digest, files: Iterable[Record]) -> None:

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
-import sys
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,6 +19,7 @@ from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel
 
 from stillrun_envs import command
 from stillrun_envs.discovery import PythonFacts
+from stillrun_envs.enclosure import Enclosure
 from stillrun_envs.errors import BuildError, ResolveError
 from stillrun_envs.hints import PackageOrigin
 from stillrun_envs.location import without_credentials
@@ -226,11 +225,8 @@ class _Isolated:
 @cache
 def _without_network() -> tuple[str, ...]:
     """What starts a command in a network of its own that leads nowhere; empty where the system does not allow it."""
-    unshare = shutil.which("unshare")
-    for words in ((unshare, "-rn"), (unshare, "-n")) if unshare and sys.platform == "linux" else ():
-        if command.run([*words, "true"], environ=dict(os.environ), limit_s=20).code == 0:
-            return (*words, "--")
-    return ()
+    alone = Enclosure(network=False)
+    return alone.wrapper if alone.problem() is None else ()
 
 
 def _written_anew(wheel: Path) -> None:

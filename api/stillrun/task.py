@@ -7,7 +7,6 @@ import os
 from stillrun.context import Parameters, current
 from stillrun.errors import FlowError, NextError, NotPicklable, StillrunError
 from stillrun.failure import error_of
-from stillrun.files import FileRecorder
 from stillrun.flowfile import LoadedFlow
 from stillrun.graph import graph_of
 from stillrun.joined import Input, Inputs
@@ -15,6 +14,7 @@ from stillrun.network import refuse_network
 from stillrun.reader import ArtifactReader
 from stillrun.source import assigned_names, step_source
 from stillrun.taskstate import TaskState
+from stillrun.traces import TraceRecorder
 from stillrun.writer import ArtifactWriter
 
 TYPE_CHECKING = False
@@ -46,7 +46,7 @@ class _Ended(Exception):
 def run_task(loaded: LoadedFlow, spec: Mapping[str, Any], body: bytes) -> Outcome:
     """Run one task in this process, which is its own. Never raises."""
     ignored = (each.rstrip(os.sep) + os.sep for each in (spec["spill"], *spec.get("ignore", ())))
-    recorder = FileRecorder((*loaded.not_recorded, *ignored))
+    recorder = TraceRecorder((*loaded.not_recorded, *ignored))
     artifacts: dict[str, Any] = {}
     following, failure, code, data = None, None, 0, b""
     try:
@@ -66,6 +66,7 @@ def run_task(loaded: LoadedFlow, spec: Mapping[str, Any], body: bytes) -> Outcom
         "writes": recorder.writes,
         "modules": loaded.modules.names(),
         "borrowed": recorder.borrowed,
+        "reached": recorder.reached,
         "error": failure,
     }
     return Outcome(result, data, code)
@@ -115,7 +116,9 @@ def _facts(loaded: LoadedFlow, spec: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _run_step(loaded: LoadedFlow, spec: Mapping[str, Any], flow: Any, state: TaskState, recorder: FileRecorder) -> None:
+def _run_step(
+    loaded: LoadedFlow, spec: Mapping[str, Any], flow: Any, state: TaskState, recorder: TraceRecorder
+) -> None:
     step, arguments = spec["step"], _arguments(loaded, spec, state)
     if spec.get("offline"):
         refuse_network()

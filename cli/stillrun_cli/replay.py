@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from stillrun_engine.vary import AXES, Causes, find_causes
 __all__ = ["replay_command"]
 
 _WORST_SHOWN = 5
-_ENVIRONMENTS_SHOWN = 3
+_ENVIRONMENTS_SHOWN = 2
 _LINE_MAX = 400
 _HOW = {
     "rebuilt": "rebuilt from kept packages",
@@ -184,7 +184,8 @@ def _print_verdict(narrator: Narrator, outcome: ReplayOutcome) -> None:
     verdict = paint(_spoken(outcome.verdict).upper(), **VERDICT_STYLES[outcome.verdict])
     narrator.say(f"Verdict on {record['scope']}: {verdict}{_meaning(outcome.verdict)}")
     amounts = f"{counted(len(record['tasks']), 'task')}, {counted(len(record['artifacts']), 'artifact')}"
-    narrator.say(f"  {amounts}" + (f": {told}" if told else ""))
+    left = f"; not replayed: {_left_out(record['not_replayed'])}" if record["not_replayed"] else ""
+    narrator.say(clean(f"  {amounts}" + (f": {told}" if told else "") + left)[:_LINE_MAX])
     first = record["first_divergence"]
     if first is not None:
         where = "/".join(str(first[part]) for part in ("step", "task", "artifact") if first[part] is not None)
@@ -195,9 +196,9 @@ def _print_verdict(narrator: Narrator, outcome: ReplayOutcome) -> None:
         narrator.say(clean(f"  {name}: {word(entry['verdict'])}: {entry['reason']}")[:_LINE_MAX])
     if len(worst) > _WORST_SHOWN:
         narrator.say(f"  ... and {len(worst) - _WORST_SHOWN} more; --json lists all")
-    if record["not_replayed"]:
-        left = counted(len(record["not_replayed"]), "task")
-        narrator.say(f"  not replayed: {left} that did not end in the original run")
+    effects = _effects_line(record["side_effects"])
+    if effects is not None:
+        narrator.say(clean(effects)[:_LINE_MAX])
     for line in _environment_lines(record):
         narrator.say(line)
     other = [] if record["machine"]["same"] else ["the machine is not the one of the original run"]
@@ -218,8 +219,29 @@ def _environment_lines(record: Mapping[str, Any]) -> list[str]:
             f"  environment of {', '.join(place['steps'])}: {where} ({short(place['lock'] or place['environment'])})"
         )
     if len(places) > _ENVIRONMENTS_SHOWN:
-        lines.append(f"  ... and {len(places) - _ENVIRONMENTS_SHOWN} more environments")
+        lines[1:] = [f"  ... and {len(places) - 1} more environments"]
     return lines
+
+
+def _left_out(tasks: Sequence[Mapping[str, Any]]) -> str:
+    """How many tasks were left out, and why."""
+    reasons = Counter(task["reason"] for task in tasks)
+    told = {"interrupted": "did not end in the original run"}
+    return "; ".join(f"{counted(number, 'task')}: {told.get(why, why)}" for why, number in reasons.most_common(3))
+
+
+def _effects_line(effects: Sequence[Mapping[str, Any]]) -> str | None:
+    """What steps did beside their artifacts, in one line."""
+    told = []
+    for one in effects:
+        verbs = (("wrote", one["written"]), ("connected to", one["addresses"]), ("ran", one["programs"]))
+        parts = [f"{verb} {_first(names)}" for verb, names in verbs if names]
+        told.append(f"{one['step']} {', '.join(parts)}")
+    return f"  not judged: {'; '.join(told)}" if told else None
+
+
+def _first(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1} more"
 
 
 def _spoken(level: str) -> str:

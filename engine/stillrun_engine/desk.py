@@ -39,6 +39,7 @@ _TAKEN = (
     "started",
     "finished",
     "borrowed",
+    "reached",
 )
 """What a reused task keeps of its record."""
 
@@ -176,6 +177,7 @@ class Desk:
                 "error": error,
                 "exit": dict(event.exit),
                 **self._borrowed(result),
+                **_reached(result),
                 "usage": dict(event.usage),
                 "started": task.started,
                 "finished": timestamp(self._clock()),
@@ -248,6 +250,12 @@ class Desk:
             "join": assignment.join,
             "inputs": [{"step": i.key.step, "task": i.key.task, "record": i.record} for i in assignment.inputs],
         }
+
+
+def _reached(result: Mapping[str, Any]) -> dict[str, Any]:
+    """What the task connected to and started; mostly nothing."""
+    found = result.get("reached", {})
+    return {"reached": found} if any(found.values()) else {}
 
 
 @dataclass

@@ -7,6 +7,7 @@ induction, when every task answers as it did, so does the whole run.
 from __future__ import annotations
 
 import ast
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -32,6 +33,7 @@ from stillrun_engine.plan import Split
 from stillrun_engine.policy import Policy
 from stillrun_engine.replay_places import ReplayPlace, needed_folders, recorded_caller, refuse_damage, replay_places
 from stillrun_engine.reporter import Reporter
+from stillrun_engine.side_effects import SideEffects
 from stillrun_engine.stopping import StopSignals
 from stillrun_engine.work import work_through
 from stillrun_engine.workspace import Workspace, lay_out, make_workspace
@@ -220,6 +222,7 @@ class _Replay:
         cwd = workspace.seen(workspace.cwd)
         identity = Identity(run.spec.flow, str(run.spec.run), parameters, cwd, request.offline)
         keeper = InputKeeper(store, workspace.root, workspace.cwd, real=workspace.own)
+        self._effects = SideEffects([cwd, workspace.seen(workspace.root), Path(tempfile.gettempdir())])
         self._path = {"same": workspace.elsewhere is None, "reason": workspace.elsewhere}
         self._desk = Desk(
             store,
@@ -269,6 +272,7 @@ class _Replay:
         kept: KeptTask = self._desk.kept(event, stopping=self._stop.requested is not None)
         original = self._originals[kept.key]
         replayed = self._store.get_record(kept.record, "task")
+        self._effects.add(replayed)
         is_volatile = partial(self._policy.is_volatile, kept.key.step)
         self._verdicts.append(judge_task(original, replayed, self._run.given(original), self._read, is_volatile))
         return []
@@ -311,6 +315,7 @@ class _Replay:
             ],
             "environments": self._environments(),
             "path": self._path,
+            "side_effects": self._effects.to_records(),
             "machine": {
                 "same": machine_facts() == run.record["machine"],
                 "original": run.record["machine"],

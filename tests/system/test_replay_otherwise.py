@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -10,6 +9,8 @@ from urllib.parse import urlsplit
 import pytest
 from tests.conftest import Commands
 from tests.system.test_environments import fixture, served
+
+from stillrun_envs.enclosure import Enclosure
 
 STUDY = """
 from stillrun import FlowSpec, Parameter, step
@@ -145,13 +146,13 @@ class Calling(FlowSpec):
 
 
 def test_programs_that_a_step_starts_have_no_network_either(stillrun: Commands, tmp_path: Path) -> None:
-    tried = subprocess.run(["unshare", "--user", "--map-current-user", "--net", "--", "true"], capture_output=True)
+
     with served(tmp_path) as address:
         stillrun.write("calling.py", CALLING.replace("{port}", str(urlsplit(address).port)))
         run = stillrun.run("calling.py")
         assert stillrun("replay", run, "--offline").code == 0, "Python itself opens nothing"
         done = stillrun("replay", run, "--no-network", "--json")
-    if tried.returncode != 0:
+    if Enclosure(network=False).problem() is not None:
         assert (done.code, "--offline" in done.err) == (2, True)
         return
     assert done.code == 1, done.err

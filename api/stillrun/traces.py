@@ -1,6 +1,7 @@
-"""Which files a step opened, seen through Python's audit events (PEP 578).
+"""Which files a step opened, what it connected to and which programs it started, by Python's audit events (PEP 578).
 
-Sees what goes through ``open`` and ``os.open``. Libraries that open files in C code of their own are not seen.
+Sees what goes through Python: ``open``, ``os.open``, ``socket``, ``subprocess``. C code that opens files or connections of
+its own is not seen, nor what a started program does.
 """
 
 from __future__ import annotations
@@ -13,11 +14,15 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Callable, Iterable
 
-__all__ = ["FileRecorder"]
+__all__ = ["TraceRecorder"]
 
 _WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 _SYSTEM = ("/proc/", "/sys/", "/dev/")
-_EVENTS = frozenset({"open", "subprocess.Popen", "os.exec", "os.posix_spawn", "os.spawn", "os.system"})
+_STARTING = frozenset({"subprocess.Popen", "os.exec", "os.posix_spawn", "os.spawn", "os.system"})
+_ADDRESSED = frozenset({"socket.connect", "socket.sendto", "socket.sendmsg"})
+_LOOKED_UP = frozenset({"socket.getaddrinfo", "socket.gethostbyname"})
+_EVENTS = frozenset({"open"}) | _STARTING | _ADDRESSED | _LOOKED_UP
+_REACHED_MAX = 100  # addresses, and programs, that are told of one task
 _SPAWNING = (  # imported when their first process is started
     "multiprocessing.popen_spawn_posix",
     "multiprocessing.popen_forkserver",
@@ -26,7 +31,7 @@ _SPAWNING = (  # imported when their first process is started
 )
 
 
-class FileRecorder:
+class TraceRecorder:
     """Records reads, with each file's identity when it was first opened, and writes, while it is on.
 
     outside: folders, each with a separator at its end, whose files are not recorded.
@@ -38,6 +43,8 @@ class FileRecorder:
         self._writes: dict[str, None] = {}
         self._metadata: set[str] = set()
         self._children = False
+        self._addresses: set[str] = set()
+        self._programs: set[str] = set()
         self._on = False
 
     def start(self) -> None:
@@ -82,14 +89,23 @@ class FileRecorder:
         spawned = any(name in sys.modules for name in _SPAWNING)
         return {"metadata": sorted(self._metadata), "children": self._children or spawned}
 
+    @property
+    def reached(self) -> dict[str, list[str]]:
+        """What the step connected to and started, as in a RESULT of the host protocol."""
+        return {"addresses": sorted(self._addresses), "programs": sorted(self._programs)}
+
     def _hook(self, event: str, args: Any) -> None:
         if not self._on or event not in _EVENTS:
             return
         try:
             if event == "open":
                 self._opened(args[0], args[2])
+            elif event in _STARTING:
+                words = [os.fsdecode(each) for each in _words(args)]
+                self._started(" ".join(words))
+                _note(self._programs, _program(event, words))
             else:
-                self._started(" ".join(os.fsdecode(each) for each in _words(args)))
+                _note(self._addresses, _address(args[1] if event in _ADDRESSED else args[:2]))
         except Exception:  # whatever is wrong with this path, the step's own open() will say
             return
 
@@ -126,6 +142,29 @@ class FileRecorder:
             return
         if stat.S_ISREG(found.st_mode):
             self._reads[path] = found
+
+
+def _note(found: set[str], name: str | None) -> None:
+    if name is not None and len(found) < _REACHED_MAX:
+        found.add(name)
+
+
+def _program(event: str, words: list[str]) -> str | None:
+    """The program that is started; never its arguments, which may hold a secret."""
+    if not words:
+        return None
+    return words[0].split()[0] if event == "os.system" and words[0].split() else words[0]
+
+
+def _address(where: Any) -> str | None:
+    """host:port, unix:path, or a host's name; None for what is neither."""
+    if isinstance(where, (str, bytes)):
+        return "unix:" + os.fsdecode(where).replace("\0", "@")
+    if not isinstance(where, tuple) or not where or where[0] in (None, "", b""):
+        return None
+    host = where[0].decode("utf-8", "replace") if isinstance(where[0], bytes) else str(where[0])
+    port = where[1] if len(where) > 1 else None
+    return f"[{host}]:{port}" if port and ":" in host else f"{host}:{port}" if port else host
 
 
 def _words(args: Any) -> list[Any]:

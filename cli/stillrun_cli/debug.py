@@ -13,8 +13,9 @@ from stillrun_cli.settings import caller, open_store
 from stillrun_engine.archive import open_run
 from stillrun_engine.debugging import opened_task
 from stillrun_engine.pathspec import parse_pathspec
+from stillrun_snapshot.store import Store
 
-__all__ = ["debug_command"]
+__all__ = ["debug_command", "open_by_hand"]
 
 
 @click.command("debug", short_help="Open a task by hand, in its environment and with its inputs.")
@@ -28,14 +29,18 @@ def debug_command(ctx: click.Context, pathspec: str, to_failure: bool, shell: bo
 
     Nothing that is done there is kept. The exit code is that of the prompt, the shell or the debugger.
     """
-    run_spec = parse_pathspec(pathspec, least=3, most=4)
-    narrator = Narrator(as_json=True)  # standard output is the prompt's
     with open_store(ctx) as store:
-        run = open_run(store, run_spec)
-        with opened_task(run, caller(), "pdb" if to_failure else "python", narrator) as task:
-            words, variables = list(task.words), dict(task.variables)
-            if shell:
-                narrator.note(f"a shell in the environment of {task.pathspec}; leave it with 'exit'.")
-                words = [os.environ.get("SHELL") or "/bin/sh"]
-                variables["PATH"] = f"{task.python.parent}{os.pathsep}{variables.get('PATH', '')}"
-            return subprocess.call([*task.wrapper, *words], env=variables, cwd=task.cwd)
+        return open_by_hand(store, pathspec, "shell" if shell else "pdb" if to_failure else "python")
+
+
+def open_by_hand(store: Store, pathspec: str, mode: str) -> int:
+    """Open one task: 'python' for a prompt, 'pdb' at its failure, 'shell'. The exit code of what was opened."""
+    narrator = Narrator(as_json=True)  # standard output is the prompt's
+    run = open_run(store, parse_pathspec(pathspec, least=3, most=4))
+    with opened_task(run, caller(), "pdb" if mode == "pdb" else "python", narrator) as task:
+        words, variables = list(task.words), dict(task.variables)
+        if mode == "shell":
+            narrator.note(f"a shell in the environment of {task.pathspec}; leave it with 'exit'.")
+            words = [os.environ.get("SHELL") or "/bin/sh"]
+            variables["PATH"] = f"{task.python.parent}{os.pathsep}{variables.get('PATH', '')}"
+        return subprocess.call([*task.wrapper, *words], env=variables, cwd=task.cwd)

@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from stillrun_cli.console import VERDICT_STYLES, clean, common_options, duration, paint, print_json, short, word
+from stillrun_cli.debug import debug_command
 from stillrun_cli.narrator import Narrator, counted
 from stillrun_cli.settings import caller, default_workers, open_store
 from stillrun_engine.archive import open_run
@@ -58,6 +59,8 @@ _EXIT = {"identical": 0, "equivalent": 0, "within_tolerance": 0, "not_comparable
 @click.option(
     "--code", type=click.Path(path_type=Path), metavar="FLOW.py", help="Replay this flow file, not the recorded one."
 )
+@click.option("--keep-going", is_flag=True, help="Leave out what cannot be replayed any more, and judge all that can.")
+@click.option("--debug", is_flag=True, help="Open the named task by hand instead, as 'stillrun debug' does.")
 @click.option("--quiet", is_flag=True, help="Print only failures and the verdict.")
 @common_options
 @click.pass_context
@@ -75,6 +78,8 @@ def replay_command(
     env: str | None,
     given: tuple[str, ...],
     code: Path | None,
+    keep_going: bool,
+    debug: bool,
     quiet: bool,
     as_json: bool,
 ) -> int:
@@ -84,6 +89,8 @@ def replay_command(
     identical, equivalent or within the tolerance that the flow granted, 1 when something differs or cannot be compared, 2
     when the replay could not be done.
     """
+    if debug:
+        return int(ctx.invoke(debug_command, pathspec=pathspec))
     spec = parse_pathspec(pathspec, least=2, most=4)
     narrator = Narrator(as_json=as_json, quiet=quiet)
     axes = _axes(vary)
@@ -101,6 +108,7 @@ def replay_command(
             _values(given),
             _flow_file(code),
             no_network,
+            keep_going=keep_going,
         )
         if repeat is not None or axes:
             return _print_causes(

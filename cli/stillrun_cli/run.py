@@ -57,6 +57,9 @@ def run_options(function: Any) -> Any:
             is_flag=True,
             help="Do not run again what the flow's latest run did from the same code, environment and inputs.",
         ),
+        click.option(
+            "--pdb", "debug", is_flag=True, help="When a task fails, run it again up to there and open a debugger."
+        ),
         click.option("--quiet", is_flag=True, help="Print only what tasks write, and failures."),
         common_options,
         click.argument("parameters", nargs=-1, type=click.UNPROCESSED, metavar="[--PARAMETER VALUE]..."),
@@ -96,6 +99,7 @@ def start_run(
     python: str | None,
     quiet: bool,
     reuse: bool,
+    debug: bool,
     as_json: bool,
     resumed: Callable[[Store], Resumed] | None = None,
 ) -> int:
@@ -125,11 +129,25 @@ def start_run(
         narrator = Narrator(as_json=as_json, quiet=quiet)
         with StopSignals() as stop:
             outcome = run_flow(store, request, stop, warm, narrator)
+        _tell(narrator, outcome, as_json=as_json)
+        if debug and outcome.failure is not None:
+            _open_debugger(store, outcome)
+    return 128 + stop.requested if stop.requested is not None else _EXIT[outcome.status]
+
+
+def _tell(narrator: Narrator, outcome: RunOutcome, *, as_json: bool) -> None:
     if as_json:
         print_json(_summary(outcome))
     else:
         _conclude(narrator, outcome)
-    return 128 + stop.requested if stop.requested is not None else _EXIT[outcome.status]
+
+
+def _open_debugger(store: Store, outcome: RunOutcome) -> None:
+    """Run the failed task again and open a debugger where it fails."""
+    from stillrun_cli.debug import open_by_hand
+
+    assert outcome.failure is not None, "it failed"
+    open_by_hand(store, f"{outcome.pathspec}/{outcome.failure['step']}/{outcome.failure['task']}", "pdb")
 
 
 def _earlier(store: Store, file: Path, class_name: str | None) -> Resumed | None:

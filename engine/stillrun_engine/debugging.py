@@ -72,7 +72,7 @@ def opened_task(run: KeptRun, caller: Caller, mode: str, reporter: Reporter) -> 
         finally:
             executor.close()  # only the way to start a process there is wanted
         refuse_damage(run, [task])
-        lay_out(store, workspace, tree, task["files"])
+        lay_out(store, workspace, tree, [task])
         launch = places[task["environment"]].launch
         order = workspace.folder / "order"
         order.write_bytes(_order(run, task, load, cwd))

@@ -29,14 +29,15 @@ from stillrun_engine.machine import machine_facts
 from stillrun_engine.parts import keep_output
 from stillrun_engine.pathspec import nearest
 from stillrun_engine.places import ambient_of
-from stillrun_engine.plan import Split
+from stillrun_engine.plan import Split, TaskKey
 from stillrun_engine.policy import Policy
 from stillrun_engine.replay_places import ReplayPlace, needed_folders, recorded_caller, refuse_damage, replay_places
+from stillrun_engine.replay_scope import possible_tasks, tasks_to_replay
 from stillrun_engine.reporter import Reporter
 from stillrun_engine.side_effects import SideEffects
 from stillrun_engine.stopping import StopSignals
 from stillrun_engine.work import work_through
-from stillrun_engine.workspace import Workspace, lay_out, make_workspace
+from stillrun_engine.workspace import Workspace, lay_out, lay_out_for_some, make_workspace
 from stillrun_snapshot.capture import capture_code
 from stillrun_snapshot.checkout import checkout
 from stillrun_snapshot.clock import Clock, utc_now
@@ -63,6 +64,7 @@ class ReplayRequest:
     flow_file: Path | None = None  # code to replay instead of the recorded one
     no_network: bool = False  # tasks and the programs that they start have no network at all
     explain: bool = True  # find out what differs, where the digests do
+    keep_going: bool = False  # leave out the tasks whose environment or files are not to be had, instead of refusing
     forced: Mapping[str, str] = field(default_factory=dict)  # variables that tasks get, whatever was recorded
     place: Path | None = None  # the folder to replay in, which is made and removed; a fresh one each time when None
     same_path: bool = True  # tasks see it where the original ran, if this machine lets them
@@ -92,7 +94,7 @@ def replay_run(
     """
     told = reporter or Reporter()
     begun = clock()
-    tasks, left_out = _replayable(run, request.only)
+    tasks, left_out = tasks_to_replay(run, request.only)
     store, record = run.store, run.record
     digest = Digest(record["code"]) if request.flow_file is None else capture_code(store, request.flow_file).code
     code = store.get_record(digest, "code")
@@ -111,10 +113,17 @@ def replay_run(
         executor = LocalExecutor(request.max_workers, load, fresh=request.fresh_process, wake=stop.wake)
         try:
             other = ambient_of(store, caller) if request.ambient else request.environment
-            places = replay_places(run, tasks, caller, executor, told, offline=request.offline, other=other)
+            refused: dict[str, str] | None = {} if request.keep_going else None
+            places = replay_places(
+                run, tasks, caller, executor, told, offline=request.offline, other=other, refused=refused
+            )
             # hosts warm up meanwhile; they know no flow and run nothing before the first task
             refuse_damage(run, tasks)
-            lay_out(store, workspace, tree, [file for task in tasks for file in task["files"]])
+            if refused is None:
+                lay_out(store, workspace, tree, tasks)
+            else:
+                files = lay_out_for_some(store, workspace, tree, tasks)
+                tasks = possible_tasks(run, tasks, left_out, refused, files)
             changed = _Changed(
                 other, digest if request.flow_file else None, _parameters(run, request, executor, tasks, other)
             )
@@ -177,19 +186,6 @@ def _typed(text: str) -> str:
         return text
 
 
-def _replayable(run: KeptRun, only: tuple[str, ...]) -> tuple[list[Record], list[Record]]:
-    """The selected tasks that ended by themselves, and those that were stopped."""
-    for step in only:
-        run.check_step(step)
-    selected = [task for task in run.selected() if not only or task["step"] in only]
-    tasks = [task for task in selected if task["status"] != "interrupted"]
-    if not tasks:
-        raise ReplayRefused(
-            f"{run.spec} has no finished task to replay; 'stillrun show {run.pathspec}' shows what it holds."
-        )
-    return tasks, [task for task in selected if task["status"] == "interrupted"]
-
-
 class _Replay:
     """Handler of stillrun_engine.work: every task at once, each judged as it ends."""
 
@@ -197,7 +193,7 @@ class _Replay:
         self,
         run: KeptRun,
         tasks: list[Record],
-        left_out: list[Record],
+        left_out: Mapping[TaskKey, str],
         request: ReplayRequest,
         workspace: Workspace,
         places: Mapping[str, ReplayPlace],
@@ -311,7 +307,7 @@ class _Replay:
             "tasks": [{"step": v.step, "task": v.task, "verdict": v.verdict, "reason": v.reason} for v in verdicts],
             "artifacts": [a.entry(v.step, v.task) for v in verdicts for a in v.artifacts],
             "not_replayed": [
-                {"step": task["step"], "task": task["task"], "reason": task["status"]} for task in self._left_out
+                {"step": key.step, "task": key.task, "reason": reason} for key, reason in self._left_out.items()
             ],
             "environments": self._environments(),
             "path": self._path,

@@ -19,6 +19,7 @@ from stillrun_engine.reporter import Reporter
 from stillrun_engine.warm import launch_ambient
 from stillrun_engine.workspace import Workspace
 from stillrun_envs.enclosure import Enclosure
+from stillrun_envs.errors import EnvError
 from stillrun_envs.lock import read_lock
 from stillrun_snapshot.checkout import checkout
 from stillrun_snapshot.digest import Digest
@@ -82,8 +83,12 @@ def replay_places(
     *,
     offline: bool,
     other: Digest | None,
+    refused: dict[str, str] | None = None,
 ) -> dict[str, ReplayPlace]:
-    """Every environment of ``tasks``, with a host that warms up in it. other: the one that stands for all of them."""
+    """Every environment of ``tasks``, with a host that warms up in it. other: the one that stands for all of them.
+
+    refused: takes, for each environment that cannot be had, why; without it the first one is an error.
+    """
     face = checkout(run.store, Digest(run.record["face"]))
     places: dict[str, ReplayPlace] = {}
     if other is not None:
@@ -92,9 +97,17 @@ def replay_places(
         return places
     for task in tasks:
         environment = task["environment"]
-        if environment not in places:
-            places[environment], host = _place(run, task["step"], environment, caller, face, told, offline=offline)
-            executor.offer(environment, places[environment].launch, host)
+        if environment in places or (refused is not None and environment in refused):
+            continue
+        try:
+            place, host = _place(run, task["step"], environment, caller, face, told, offline=offline)
+        except (ReplayRefused, EnvError) as err:
+            if refused is None:
+                raise
+            refused[environment] = str(err)
+            continue
+        places[environment] = place
+        executor.offer(environment, place.launch, host)
     return places
 
 

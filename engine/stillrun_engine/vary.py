@@ -21,41 +21,9 @@ from stillrun_engine.stopping import StopSignals
 __all__ = ["AXES", "Cause", "Causes", "find_causes"]
 
 _ITSELF = "itself"
+_MOMENTS = ("1000000000.25", "1000000000.25", "1262349296.5")
+"""Seconds since 1970: two moments that differ in year, month, day, weekday, hour, minute and second."""
 _THREADS = ("OMP", "OPENBLAS", "MKL", "NUMEXPR", "BLIS")
-_REVERSED = '''"""Gives the entries of folders in another order than the file system does."""
-
-import os
-
-_listdir, _scandir = os.listdir, os.scandir
-
-
-def listdir(*arguments, **named):
-    return _listdir(*arguments, **named)[::-1]
-
-
-class scandir:
-    def __init__(self, *arguments, **named):
-        with _scandir(*arguments, **named) as entries:
-            self._entries = iter(list(entries)[::-1])
-
-    def __iter__(self):
-        return self
-
-    def __next__(self):
-        return next(self._entries)
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self.close()
-
-    def close(self):
-        self._entries = iter(())
-
-
-os.listdir, os.scandir = listdir, scandir
-'''
 
 
 @dataclass(frozen=True)
@@ -95,6 +63,7 @@ AXES: Mapping[str, _Axis] = {
     "threads": _Axis("the number of threads", "sums are made in another order", _threads),
     "timezone": _Axis("the time zone", "it holds a local time", _timezone),
     "locale": _Axis("the locale", "it is sorted, parsed or written by local rules", _locale),
+    "time": _Axis("the time", "it holds a date, a time of day or a duration"),
     "path": _Axis("the folder it runs in", "it holds a path"),
     "order": _Axis("the order of a folder's listing", "sort what os.listdir or glob give"),
     "cpu": _Axis("the processor's instructions", "its rounding differs between kinds of processors", _cpu),
@@ -173,21 +142,73 @@ def _found(
         changed = AXES[name].changed(run.record["variables"])
         if changed is None:
             found.skipped.append(name)
-            continue
-        asked = replace(same, explain=False, forced=changed)
-        if name == "path":
-            asked = replace(asked, place=same.place.with_name("another folder"), same_path=False)
-        if name == "order":
-            asked = replace(asked, forced={"PYTHONPATH": str(_site(run))})
-        outcome = replay_run(run, asked, stop, reporter(AXES[name].told))
-        found.replays.append({"changed": name, "run": outcome.pathspec, "verdict": outcome.verdict})
-        results = _results(outcome)
-        for key in plain[0]:
-            if key not in own and results.get(key) != plain[0][key]:
-                moved.setdefault(key, []).append(name)
+        elif name == "time":
+            _hold_the_clock(run, same, stop, reporter, found, plain[0], moved)
+        else:
+            results = _replayed(run, _with(run, same, name, changed), name, stop, reporter, found)
+            for key in plain[0]:
+                if key not in own and results.get(key) != plain[0][key]:
+                    moved.setdefault(key, []).append(name)
     assert found.first is not None, "it was replayed"
     found.causes = [_cause(key, names, found.first) for key, names in moved.items()]
     return found
+
+
+def _with(run: KeptRun, same: ReplayRequest, name: str, changed: Mapping[str, str]) -> ReplayRequest:
+    """A replay with one thing changed."""
+    asked = replace(same, explain=False, forced=changed)
+    if name == "path":
+        assert same.place is not None, "all are in one place"
+        return replace(asked, place=same.place.with_name("another folder"), same_path=False)
+    return replace(asked, forced={"PYTHONPATH": str(_site(run, "bent_listings"))}) if name == "order" else asked
+
+
+def _replayed(
+    run: KeptRun,
+    asked: ReplayRequest,
+    name: str,
+    stop: StopSignals,
+    reporter: Callable[[str], Reporter],
+    found: Causes,
+) -> _Results:
+    """One more replay, and what came of it."""
+    outcome = replay_run(run, asked, stop, reporter(AXES[name].told))
+    found.replays.append({"changed": name, "run": outcome.pathspec, "verdict": outcome.verdict})
+    return _results(outcome)
+
+
+def _hold_the_clock(
+    run: KeptRun,
+    same: ReplayRequest,
+    stop: StopSignals,
+    reporter: Callable[[str], Reporter],
+    found: Causes,
+    plain: _Results,
+    moved: dict[tuple[str, str, str | None], list[str]],
+) -> None:
+    """Find what depends on the time: it is another one each time and stops to be when the clock is held, or differs by date.
+
+    A held clock begins at one moment and ticks once for each time that it is asked.
+    """
+    site = str(_site(run, "bent_clock"))
+    held, again, later = (
+        _replayed(
+            run,
+            replace(same, explain=False, forced={"PYTHONPATH": site, "STILLRUN_CLOCK": moment}),
+            "time",
+            stop,
+            reporter,
+            found,
+        )
+        for moment in _MOMENTS
+    )
+    for key in plain:
+        if key not in held or held[key] != again.get(key):
+            continue
+        if moved.get(key) == [_ITSELF]:
+            moved[key] = ["time"]
+        elif held[key] != later.get(key):
+            moved.setdefault(key, []).append("time")
 
 
 def _results(outcome: ReplayOutcome) -> _Results:
@@ -219,11 +240,12 @@ def _is(entry: Mapping[str, Any], key: tuple[str, str, str | None]) -> bool:
     return told and (entry["step"], entry["task"], entry["name"]) == key
 
 
-def _site(run: KeptRun) -> Path:
-    """A folder that turns the order of listings around in every Python that has it on its path."""
-    folder = run.store.cache_dir("cache") / "reversed-listings"
+def _site(run: KeptRun, script: str) -> Path:
+    """A folder that bends every Python that has it on its path, as one of our scripts does."""
+    folder = run.store.cache_dir("cache") / script
     folder.mkdir(exist_ok=True)
+    text = Path(__file__).with_name(f"{script}.py").read_text("utf-8")
     file = folder / "sitecustomize.py"
-    if not file.is_file() or file.read_text("utf-8") != _REVERSED:
-        file.write_text(_REVERSED, "utf-8")
+    if not file.is_file() or file.read_text("utf-8") != text:
+        file.write_text(text, "utf-8")
     return folder

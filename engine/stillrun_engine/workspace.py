@@ -8,13 +8,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from stillrun_engine.archive import key_of
 from stillrun_engine.errors import ReplayRefused
+from stillrun_engine.plan import TaskKey
 from stillrun_envs.enclosure import Enclosure, too_wide
 from stillrun_snapshot.checkout import export_tree
 from stillrun_snapshot.digest import Digest, digest_of_file
 from stillrun_snapshot.store import Store
 
-__all__ = ["Workspace", "lay_out", "make_workspace"]
+__all__ = ["Workspace", "lay_out", "lay_out_for_some", "make_workspace"]
 
 Record = Mapping[str, Any]
 
@@ -84,17 +86,34 @@ def _root_of(source: Path, flow_file: str) -> Path:
     return Path(*source.parts[: -len(inner)]) if source.parts[-len(inner) :] == inner else source.parent
 
 
-def lay_out(store: Store, workspace: Workspace, tree: Digest, files: Iterable[Record]) -> None:
-    """Put the code and the kept ``files`` of the original's tasks into the workspace.
+def lay_out(store: Store, workspace: Workspace, tree: Digest, tasks: Iterable[Record]) -> None:
+    """Put the code, and the kept files that ``tasks`` read, into the workspace.
 
     Raises ReplayRefused, naming every file that was read and is neither kept nor unchanged at its original place.
     """
+    problems = lay_out_for_some(store, workspace, tree, tasks)
+    if problems:
+        found = "\n  ".join(sorted({problem for each in problems.values() for problem in each}))
+        raise ReplayRefused(f"files that the original read are not to be had any more:\n  {found}")
+
+
+def lay_out_for_some(
+    store: Store, workspace: Workspace, tree: Digest, tasks: Iterable[Record]
+) -> dict[TaskKey, list[str]]:
+    """The same; what is wrong with the files of each task, where something is."""
     export_tree(store, tree, workspace.root)
     workspace.cwd.mkdir(parents=True, exist_ok=True)
-    problems = [problem for file in files if (problem := _put_back(store, file, workspace))]
-    if problems:
-        found = "\n  ".join(sorted(set(problems)))
-        raise ReplayRefused(f"files that the original read are not to be had any more:\n  {found}")
+    told: dict[tuple[str, str, str | None], str | None] = {}
+    problems: dict[TaskKey, list[str]] = {}
+    for task in tasks:
+        for file in task["files"]:
+            known = (file["base"], file["path"], file["digest"])
+            if known not in told:
+                told[known] = _put_back(store, file, workspace)
+            problem = told[known]
+            if problem is not None:
+                problems.setdefault(key_of(task), []).append(problem)
+    return problems
 
 
 def _put_back(store: Store, file: Record, workspace: Workspace) -> str | None:

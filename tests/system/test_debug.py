@@ -98,3 +98,19 @@ def test_one_task_is_asked_for(study: Commands) -> None:
     done = typed(study, "", "debug", f"{run}/fit")
     assert done.code == 2
     assert "names 2 tasks (0, 1); name one" in done.err
+
+
+def test_a_failed_run_opens_a_debugger_when_asked(study: Commands) -> None:
+    study.write("data.txt", "a bbbb")
+    done = typed(study, "print(secret)\nquit\n", "run", "study.py", "--pdb")
+    assert done.code == 1
+    assert "8.0" in done.out
+    assert "AssertionError: too long" in done.err
+    study.write("data.txt", "a")
+    assert typed(study, "", "run", "study.py", "--pdb").code == 0
+
+
+def test_replay_debug_is_the_same_prompt(study: Commands) -> None:
+    run = study.run("study.py")
+    done = typed(study, "print(self.input)\n", "replay", f"{run}/fit/0", "--debug")
+    assert ">>> a\n" in done.out

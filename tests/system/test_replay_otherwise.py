@@ -190,3 +190,38 @@ def test_files_that_a_step_declares_are_kept_and_put_back(stillrun: Commands) ->
         (stillrun.cwd / name).unlink()
     done = stillrun("replay", run, "--json")
     assert (done.code, done.json["verdict"]) == (0, "identical"), done.err
+
+
+KEPT_IN_PART = """
+from pathlib import Path
+from stillrun import FlowSpec, step
+
+class Partly(FlowSpec):
+    @step
+    def start(self):
+        self.text = Path("{file}").read_text()
+        self.next(self.end)
+
+    @step
+    def end(self):
+        self.done = True
+"""
+
+
+def test_keep_going_leaves_out_what_cannot_be_replayed(stillrun: Commands, tmp_path: Path) -> None:
+    far = tmp_path / "far.txt"
+    far.write_text("here")
+    stillrun.write("partly.py", KEPT_IN_PART.replace("{file}", str(far)))
+    run = stillrun.run("partly.py")
+    far.unlink()
+    assert stillrun("replay", run).code == 2
+    done = stillrun("replay", run, "--keep-going", "--json")
+    assert done.code == 0, done.err
+    assert [task["step"] for task in done.json["tasks"]] == ["end"]
+    (left,) = done.json["not_replayed"]
+    assert left["step"] == "start"
+    assert f"{far} cannot be read" in left["reason"]
+    assert "not replayed: 1 task: " in stillrun("replay", run, "--keep-going").out
+    alone = stillrun("replay", f"{run}/start", "--keep-going")
+    assert alone.code == 2
+    assert "none of the 1 tasks" in alone.err

@@ -13,7 +13,8 @@ class Depends(FlowSpec):
     @volatile("chance")
     @step
     def start(self):
-        import random, time
+        import datetime, random, time
+        asked = time.perf_counter()
         self.fixed = sum(range(9))
         self.hashed = list({"a", "b", "c", "d", "e"})
         self.zone = time.strftime("%H", time.localtime(0))
@@ -23,6 +24,10 @@ class Depends(FlowSpec):
         self.sorted = sorted(os.listdir("data"))
         self.random = random.random()
         self.chance = random.random()
+        self.began = time.time()
+        self.today = datetime.date.today()
+        self.stamp = datetime.datetime.now(datetime.timezone.utc)
+        self.spent = time.perf_counter() - asked
         self.next(self.end)
 
     @step
@@ -50,12 +55,17 @@ def test_each_thing_is_found_where_it_is_used(stillrun: Commands, run: str) -> N
         "place": ["path"],
         "listed": ["order"],
         "random": ["itself"],
+        "began": ["time"],
+        "today": ["time"],
+        "spent": ["time"],
+        "stamp": ["time"],
     }
     sentences = {cause["name"]: cause["sentence"] for cause in done.json["causes"]}
     assert sentences["hashed"] == (
         "start/0/hashed depends on the hash seed: something in it follows the order of a set, or hash()"
     )
     assert sentences["random"].startswith("start/0/random differs by itself from one replay to the next")
+    assert sentences["today"] == "start/0/today depends on the time: it holds a date, a time of day or a duration"
     assert [one["changed"] for one in done.json["replays"]][:3] == [None, None, "hashseed"]
 
 

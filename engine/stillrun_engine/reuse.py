@@ -13,8 +13,9 @@ from typing import Any
 
 from stillrun_engine.archive import KeptRun, key_of
 from stillrun_engine.desk import TaskInput
-from stillrun_engine.fingerprint import CodeOf, code_of
+from stillrun_engine.fingerprint import CodeOf, Reached
 from stillrun_engine.plan import WaitingTask
+from stillrun_engine.references import references
 from stillrun_snapshot.digest import Digest, digest_of_file
 
 __all__ = ["Reuse", "Today"]
@@ -52,6 +53,7 @@ class Reuse:
         self._before = self._code(origin.record["code"], origin.description, strict)
         self._now = self._code(today.code, today.description, strict)
         self._files: dict[tuple[str, str], str | None] = {}
+        self._references: dict[str, frozenset[tuple[str, str]]] = {}
 
     def record_of(self, waiting: WaitingTask, inputs: Sequence[TaskInput]) -> Record | None:
         """The earlier run's record that serves for a task; None when it has to run."""
@@ -71,14 +73,36 @@ class Reuse:
             return "it did not run" if self.origin.tasks(step) == [] else f"task {waiting.key.task} did not run"
         if old["status"] != "ok":
             return f"it {'failed' if old['status'] == 'failed' else 'was stopped'}"
+        classes = self._classes(step, inputs)
+        before, now = self._before.step(step, classes), self._now.step(step, classes)
+        if before is None or now is None:
+            return f"{step} was not there" if before is None else f"{step} is not there any more"
         return (
-            self._before.differs(self._now, step)
-            or self._other_surroundings(step, old)
+            before.differs(now, step)
+            or self._other_surroundings(step, old, now)
             or self._other_inputs(waiting, inputs, old)
             or next(filter(None, map(self._other_file, old["files"])), None)
         )
 
-    def _other_surroundings(self, step: str, old: Record) -> str | None:
+    def _classes(self, step: str, inputs: Sequence[TaskInput]) -> frozenset[tuple[str, str]]:
+        """The classes and functions of the tree that a step's inputs hold: it may call them without naming them."""
+        reached = self._now.step(step)
+        wanted = None if reached is None else reached.attributes
+        found: set[tuple[str, str]] = set()
+        for given in inputs:
+            for name, digest in given.artifacts.items():
+                if wanted is None or name in wanted or "input" in wanted or "foreach_stack" in wanted:
+                    found |= self._referred(digest)
+        return frozenset(found)
+
+    def _referred(self, digest: str) -> frozenset[tuple[str, str]]:
+        if digest not in self._references:
+            store = self.origin.store
+            record = store.get_record(Digest(digest), "artifact")
+            self._references[digest] = references(store, record, {*self._before.modules, *self._now.modules})
+        return self._references[digest]
+
+    def _other_surroundings(self, step: str, old: Record, now: Reached) -> str | None:
         if old["environment"] != self.today.steps[step]:
             return "its environment is another"
         had = self.origin.record["variables"]
@@ -91,7 +115,7 @@ class Reuse:
         changed = [
             name
             for name in sorted({*before, *self.today.parameters})
-            if before.get(name) != self.today.parameters.get(name)
+            if before.get(name) != self.today.parameters.get(name) and _may_use(now, name)
         ]
         return f"parameter {changed[0]} is another" if changed else None
 
@@ -128,8 +152,13 @@ class Reuse:
     def _code(self, digest: str, description: Record, strict: bool) -> CodeOf:
         store = self.origin.store
         code = store.get_record(Digest(digest), "code")
-        names = [step["name"] for step in description["steps"]]
-        return code_of(store, Digest(code["tree"]), code["flow_file"], description["name"], names, strict=strict)
+        return CodeOf(store, Digest(code["tree"]), code["flow_file"], description["name"], strict=strict)
+
+
+def _may_use(reached: Reached, parameter: str) -> bool:
+    """Whether a step may read a parameter: by its name, or all of them by current.parameters."""
+    names = reached.attributes
+    return names is None or parameter in names or bool({"parameters", "__dict__"} & names)
 
 
 def _with_followers(description: Record, steps: Iterable[str]) -> dict[str, str]:

@@ -115,26 +115,73 @@ def test_comments_and_the_place_in_the_file_do_not_count(study: Commands) -> Non
 
 
 @pytest.mark.parametrize(
-    ("old", "new"), [("SCALE = 1.0", "SCALE = 2.0"), ("print(name, file=file)", "print(name, file=file, flush=True)")]
+    ("old", "new", "again"),
+    [
+        ("SCALE = 1.0", "SCALE = 2.0", ["end", "fit", "fit", "fit", "join"]),
+        ("SCALE = 1.0", "SCALE = 1.0\nUNUSED = 5", []),
+        ("print(name, file=file)", "print(name, file=file, flush=True)", ["end", "fit", "fit", "fit", "join", "start"]),
+    ],
 )
-def test_code_that_steps_may_call_counts_for_all_of_them(study: Commands, old: str, new: str) -> None:
+def test_code_that_a_step_may_use_counts_for_it(study: Commands, old: str, new: str, again: list[str]) -> None:
     run = first(study)
     study.write("study.py", FLOW.replace(old, new))
     _, steps, said = resumed(study, run)
-    assert len(steps) == 6
-    assert "start runs again: code outside of the steps changed: study.py." in said
+    assert steps == again
+    if "SCALE = 2.0" in new:
+        assert "fit runs again: code that fit may use changed: study.py: SCALE." in said
 
 
-def test_another_module_counts_and_another_text_does_not_unless_strict(study: Commands) -> None:
+def test_another_module_counts_where_it_is_used_and_another_text_does_not_unless_strict(study: Commands) -> None:
     study.write("helper.py", "x = 1\n")
+    study.write("unused.py", "x = 1\n")
+    study.write(
+        "study.py", FLOW.replace("import os\n", "import os\nimport helper\n", 1).replace("* SCALE", "* helper.x")
+    )
     run = first(study)
     study.write("notes.md", "a note\n")
+    study.write("unused.py", "x = 2\n")
     assert resumed(study, run)[1] == []
     assert len(resumed(study, run, "--strict")[1]) == 6
     study.write("helper.py", "x = 2\n")
     _, steps, said = resumed(study, run)
-    assert len(steps) == 6
-    assert "helper.py" in said
+    assert steps == ["end", "fit", "fit", "fit", "join"]
+    assert "fit runs again: code that fit may use changed: helper.py: x." in said
+
+
+MODELS = """
+class Model:
+    def predict(self, x):
+        return x + 1
+"""
+USING = """
+import os
+from stillrun import FlowSpec, step
+
+class Using(FlowSpec):
+    @step
+    def start(self):
+        from models import Model
+        self.model = [Model()]
+        self.next(self.end)
+
+    @step
+    def end(self):
+        with open(os.environ["RAN"], "a") as file:
+            print("end", file=file)
+        self.result = sum(map(self.model[0].predict, [1, 2]))
+"""
+
+
+def test_the_class_of_an_input_counts_for_a_step_that_does_not_name_it(study: Commands) -> None:
+    study.write("models.py", MODELS)
+    study.write("using.py", USING)
+    run = study.run("using.py")
+    ran(study)
+    study.write("models.py", MODELS.replace("x + 1", "x + 2"))
+    again, steps, said = resumed(study, run)
+    assert steps == ["end"]
+    assert "end runs again: code that end may use changed: models.py: Model." in said
+    assert study("artifact", f"{again}/end/0/result").out.strip().endswith("value      7")
 
 
 def test_an_input_file_that_changed_is_read_again_and_kept_items_are_reused(study: Commands) -> None:
@@ -151,8 +198,8 @@ def test_parameters_keep_their_values_and_another_one_counts(study: Commands) ->
     assert steps == []
     assert study("show", again, "--json").json["parameters"]["alpha"]["text"] == "3.0"
     _, steps, said = resumed(study, run, "--set", "alpha=4")
-    assert len(steps) == 6
-    assert "parameter alpha is another" in said
+    assert steps == ["end"], "no other step uses it"
+    assert "end runs again: parameter alpha is another" in said
 
 
 def test_a_failed_task_runs_again_and_its_finished_siblings_do_not(study: Commands) -> None:
@@ -212,7 +259,7 @@ def test_a_flow_file_resumes_its_latest_run_and_run_reuses(study: Commands) -> N
     done = study("run", "study.py", "--reuse", "--json")
     assert (done.code, done.json["reused"], ran(study)) == (0, 6, [])
     done = study("run", "study.py", "--reuse", "--alpha", "2", "--json")
-    assert (done.code, done.json["reused"], len(ran(study))) == (0, 0, 6)
+    assert (done.code, done.json["reused"], len(ran(study))) == (0, 5, 1)
 
 
 def test_other_variables_that_tasks_see_count(study: Commands) -> None:

@@ -23,6 +23,18 @@ def resume_options(function: Any) -> Any:
     for option in (
         click.option("--set", "given", multiple=True, metavar="NAME=VALUE", help="Another value for a parameter."),
         click.option("--force", multiple=True, metavar="STEP", help="Run STEP again, and all that follows it."),
+        click.option(
+            "--code",
+            type=click.Choice(["today", "as-recorded"]),
+            default="today",
+            help="Which code to go on with; default: the flow file as it is today.",
+        ),
+        click.option(
+            "--env",
+            type=click.Choice(["today", "as-recorded"]),
+            default="today",
+            help="Which environments to go on in; default: those that the flow asks for today.",
+        ),
         click.option("--strict", is_flag=True, help="Reuse nothing when any captured file is another, code or not."),
     ):
         function = option(function)
@@ -47,8 +59,10 @@ def resume_command(ctx: click.Context, /, pathspec: str, file: Path | None, **op
     with open_store(ctx) as store:
         record = open_run(store, parse_pathspec(pathspec, least=2, most=2)).record
     source = file or Path(record["source"])
-    if not source.is_file():
-        raise EngineError(f"the flow of {pathspec} is not at {source} any more; say where it is with --file.")
+    if not source.is_file() and options["code"] == "today":
+        raise EngineError(
+            f"the flow of {pathspec} is not at {source} any more; say where it is with --file, or go on with --code as-recorded."
+        )
     return resume_run(ctx, source, str(record["flow"]), pathspec, **options)
 
 
@@ -61,6 +75,8 @@ def resume_run(
     given: Sequence[str],
     force: Sequence[str],
     strict: bool,
+    code: str,
+    env: str,
     parameters: tuple[str, ...],
     **options: Any,
 ) -> int:
@@ -83,6 +99,7 @@ def resume_run(
         run = open_run(store, parse_pathspec(pathspec, least=2, most=2))
         for step in again:
             run.check_step(step)
-        return Resumed(run, tuple(again), strict=strict)
+        as_recorded = "as-recorded"
+        return Resumed(run, tuple(again), strict=strict, code=code == as_recorded, environments=env == as_recorded)
 
     return start_run(ctx, file, class_name, parameters=parameters, resumed=resumed, **options)

@@ -8,7 +8,9 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from stillrun_engine.archive import KeptRun
 from stillrun_engine.caller import Caller
+from stillrun_engine.errors import EngineError
 from stillrun_engine.host_process import HostProcess, Launch, settled
 from stillrun_engine.warm import launch_ambient
 from stillrun_envs.ambient import ambient_environment
@@ -64,19 +66,28 @@ def find_places(
     offline: bool,
     default: str = "ambient",
     keep: KeepPackages = "all",
+    recorded: KeptRun | None = None,
     offer: Callable[[str, Launch, HostProcess | None], None],
     note: Callable[[str], None],
 ) -> Places:
     """Resolve, keep and build every environment that ``description`` asks for.
 
     folder: where the files that decorators name are looked for. default: what undecorated steps get: 'ambient',
-    'pypi' or 'conda' (nothing but a Python, from that side). keep: which packages stay in the store. offer: takes each
-    environment's launch, and the host that warms up in it already.
+    'pypi' or 'conda' (nothing but a Python, from that side). keep: which packages stay in the store. recorded: a run whose
+    steps lend theirs to the steps of the same names. offer: takes each environment's launch, and the host that warms up in
+    it already.
     """
     steps = {step["name"]: ambient for step in description["steps"]}
     launches = {str(ambient): launch_ambient(caller, face)}
     offer(ambient, launches[ambient], None)
-    asked = requests_of(store, description, caller, folder, default)
+    for name in [each for each in steps if recorded is not None and each in recorded.record["steps"]]:
+        assert recorded is not None, "it has the step"
+        steps[name] = lock = _recorded(recorded, name)
+        if lock not in launches:
+            launches[lock], host = started(store, lock, caller, face, note)
+            offer(lock, launches[lock], host)
+    others = {**description, "steps": [each for each in description["steps"] if steps[each["name"]] == ambient]}
+    asked = requests_of(store, others, caller, folder, default)
     for request, names in asked.items():
         from stillrun_envs.resolver import lock_for  # most flows ask for nothing, and it brings a network client
 
@@ -96,6 +107,16 @@ def find_places(
             launches[lock], host = started(store, lock, caller, face, note)
             offer(lock, launches[lock], host)
     return Places(ambient, steps, launches)
+
+
+def _recorded(run: KeptRun, step: str) -> Digest:
+    """The lock that a step had. Raises EngineError when its environment was not kept."""
+    lock = run.lock_of(step)
+    if lock is None:
+        raise EngineError(
+            f"the environment of {run.pathspec}/{step} was not kept, so nothing can run in it; leave --env as it is today."
+        )
+    return lock
 
 
 def requests_of(

@@ -17,6 +17,7 @@ from stillrun_engine.places import Places, ambient_of, find_places
 from stillrun_engine.reporter import Reporter
 from stillrun_engine.stopping import StopSignals
 from stillrun_engine.warm import WarmHost
+from stillrun_engine.workspace import root_of
 from stillrun_snapshot.capture import Captured, capture_code
 from stillrun_snapshot.checkout import checkout
 from stillrun_snapshot.digest import Digest
@@ -33,12 +34,15 @@ class Resumed:
     """An earlier run to go on from. again: steps that run again in any case, with all that follow them.
 
     parameters: whether its parameters are taken where none are given. strict: every file of the captured tree is code.
+    code, environments: whether those of the earlier run are taken, whatever today's are.
     """
 
     run: KeptRun
     again: tuple[str, ...] = ()
     parameters: bool = True
     strict: bool = False
+    code: bool = False
+    environments: bool = False
 
 
 @dataclass(frozen=True)
@@ -88,7 +92,7 @@ def describe(store: Store, request: RunRequest, stop: StopSignals, warm: WarmHos
     """
     caller = request.caller
     try:
-        captured = capture_code(store, request.flow_file)
+        captured = _code(store, request)
         flow_file = store.get_record(captured.code, "code")["flow_file"]
         tree = checkout(store, captured.tree)
         ambient = ambient_of(store, caller)
@@ -106,19 +110,32 @@ def describe(store: Store, request: RunRequest, stop: StopSignals, warm: WarmHos
     return Described(captured, warm, ambient, executor, frozenset(loaded["modules"]), loaded["description"])
 
 
+def _code(store: Store, request: RunRequest) -> Captured:
+    """The code to run: as it is now, or as the earlier run had it."""
+    if request.resumed is None or not request.resumed.code:
+        return capture_code(store, request.flow_file)
+    record = request.resumed.run.record
+    code = store.get_record(Digest(record["code"]), "code")
+    root = root_of(Path(record["source"]), code["flow_file"])
+    return Captured(Digest(record["code"]), Digest(code["tree"]), root, (), 0, 0)
+
+
 def prepare(store: Store, request: RunRequest, described: Described, reporter: Reporter) -> Prepared:
     """Refuse a faulty graph, have every environment ready, and apply the flow's own parameter types."""
     description = described.description
     if description["problems"]:
         raise _refused(description)
     parameters, shown = _convert_parameters(store, request, described)
+    resumed = request.resumed
+    recorded = resumed.run if resumed is not None and resumed.environments else None
     places = find_places(
         store,
         description,
         request.caller,
         described.warm.folder,
         described.ambient,
-        folder=request.flow_file.parent,
+        folder=_folder(store, request, described),
+        recorded=recorded,
         offline=request.offline,
         default=request.environment,
         keep=request.keep_packages,
@@ -126,6 +143,14 @@ def prepare(store: Store, request: RunRequest, described: Described, reporter: R
         note=reporter.note,
     )
     return Prepared(described, places, parameters, shown)
+
+
+def _folder(store: Store, request: RunRequest, described: Described) -> Path:
+    """Where the files that decorators name are looked for."""
+    if request.resumed is None or not request.resumed.code:
+        return request.flow_file.parent
+    flow_file = str(store.get_record(described.captured.code, "code")["flow_file"])
+    return (checkout(store, described.captured.tree) / flow_file).parent
 
 
 def _convert_parameters(

@@ -103,7 +103,7 @@ class Reuse:
         return self._references[digest]
 
     def _other_surroundings(self, step: str, old: Record, now: Reached) -> str | None:
-        if old["environment"] != self.today.steps[step]:
+        if self.today.steps[step] not in (old["environment"], self.origin.lock_of(step)):
             return "its environment is another"
         had = self.origin.record["variables"]
         moved = [

@@ -16,7 +16,7 @@ from stillrun_snapshot.checkout import export_tree
 from stillrun_snapshot.digest import Digest, digest_of_file
 from stillrun_snapshot.store import Store
 
-__all__ = ["Workspace", "lay_out", "lay_out_for_some", "make_workspace"]
+__all__ = ["Workspace", "lay_out", "lay_out_for_some", "make_workspace", "root_of"]
 
 Record = Mapping[str, Any]
 
@@ -70,7 +70,7 @@ def make_workspace(
     if not same_path:
         return plain
     flow_file = store.get_record(Digest(run["code"]), "code")["flow_file"]
-    wanted = [(root, _root_of(Path(run["source"]), flow_file))]
+    wanted = [(root, root_of(Path(run["source"]), flow_file))]
     if placed["base"] != "tree":
         wanted.append((cwd, Path(placed["path"])))
     mounts = tuple(sorted((pair for pair in wanted if not too_wide(pair[1])), key=lambda pair: len(pair[1].parts)))
@@ -80,7 +80,7 @@ def make_workspace(
     return replace(plain, elsewhere=problem) if problem else Workspace(folder, root, cwd, mounts, elsewhere)
 
 
-def _root_of(source: Path, flow_file: str) -> Path:
+def root_of(source: Path, flow_file: str) -> Path:
     """The folder that the code was captured from."""
     inner = Path(flow_file).parts
     return Path(*source.parts[: -len(inner)]) if source.parts[-len(inner) :] == inner else source.parent

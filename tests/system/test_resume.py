@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -276,3 +278,30 @@ def test_a_flow_that_moved_is_asked_for(study: Commands) -> None:
     refused = study("resume", run)
     assert refused.code == 2
     assert "--file" in refused.err
+
+
+def test_a_run_goes_on_with_its_recorded_code(study: Commands) -> None:
+    run = first(study)
+    study.write("study.py", FLOW.replace("SCALE = 1.0", "SCALE = 2.0"))
+    _, steps, _ = resumed(study, run, "join", "--code", "as-recorded")
+    assert steps == ["end", "join"]
+    (study.cwd / "study.py").unlink()
+    again, steps, _ = resumed(study, run, "--code", "as-recorded", "--set", "alpha=7")
+    assert steps == ["end"]
+    assert study("code", again).code == 0
+
+
+def test_a_run_goes_on_in_its_recorded_environments(study: Commands, tmp_path: Path) -> None:
+    run = first(study)
+    made = tmp_path / "other"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", made], check=True)
+    (made / "lib" / f"python3.{sys.version_info[1]}" / "site-packages" / "more.py").write_text("x = 1\n")
+    study.variables["VIRTUAL_ENV"] = str(made)
+    _, steps, said = resumed(study, run)
+    assert len(steps) == 6
+    assert "its environment is another" in said
+    again, steps, _ = resumed(study, run, "end", "--env", "as-recorded")
+    assert steps == ["end"]
+    assert study("show", again, "--json").json["steps"]["end"]["kind"] == "lock"
+    assert study("diff", run, again).code == 0, "its packages are the same"
+    assert study("replay", again).code == 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
@@ -16,10 +16,7 @@ from stillrun_engine.errors import EngineError
 from stillrun_engine.pathspec import parse_pathspec
 from stillrun_snapshot.store import Store
 
-if TYPE_CHECKING:
-    from stillrun_engine.bisect import Bisection
-
-__all__ = ["bisect_command", "diff_command", "why_command"]
+__all__ = ["diff_command", "why_command"]
 
 _LINES_SHOWN = 40
 _SHOWN = 15
@@ -60,52 +57,6 @@ def why_command(ctx: click.Context, before: str, after: str, as_json: bool) -> i
         else:
             click.echo(clean(told))
         return 0 if diff.is_empty else 1
-
-
-@click.command("bisect", short_help="Find the package that made a result another one.")
-@click.argument("good", metavar="FLOW/RUN/STEP")
-@click.argument("bad", metavar="FLOW/RUN[/STEP]")
-@common_options
-@click.pass_context
-def bisect_command(ctx: click.Context, good: str, bad: str, as_json: bool) -> int:
-    """Find the package of the second run's environment that changes what the first run's step gives.
-
-    The step is replayed with more and more of the other packages, by halves; all of them are kept, so that nothing is resolved
-    or fetched. The exit code is 0 when the package was found, 1 when the cause is another.
-    """
-    from stillrun_cli.narrator import Narrator
-    from stillrun_cli.settings import caller, default_workers
-    from stillrun_engine.bisect import bisect_environment
-    from stillrun_engine.replay import ReplayRequest
-    from stillrun_engine.stopping import StopSignals
-
-    spec = parse_pathspec(good, least=3, most=4)
-    told = Narrator(as_json=as_json)
-    with open_store(ctx) as store, StopSignals() as stop:
-        first = open_run(store, spec)
-        second = open_run(store, parse_pathspec("/".join([*bad.split("/")[:2], str(spec.step)]), least=3, most=3))
-        found = bisect_environment(first, second, ReplayRequest(caller(), default_workers()), stop, told.note)
-    if as_json:
-        print_json(_bisected(found))
-        return 0 if found.culprit is not None else 1
-    for one in found.trials:
-        result = "cannot be run" if one.equal is None else "the same" if one.equal else "another result"
-        click.echo(clean(f"  {', '.join(one.changes) or 'as it was'}: {result}"))
-    if found.culprit is not None:
-        name = f"{found.culprit.name} {found.culprit.before or 'none'} → {found.culprit.after or 'none'}"
-        click.echo(f"{paint(clean(name), bold=True)} makes the difference in {first.spec}")
-    if found.reason:
-        click.echo(clean(found.reason))
-    return 0 if found.culprit is not None else 1
-
-
-def _bisected(found: Bisection) -> dict[str, Any]:
-    return {
-        "culprit": None if found.culprit is None else change_record(found.culprit),
-        "on_top_of": [change_record(one) for one in found.on_top_of],
-        "trials": [{**vars(one), "changes": list(one.changes)} for one in found.trials],
-        "reason": found.reason or None,
-    }
 
 
 def _pair(store: Store, before: str, after: str) -> tuple[KeptRun, KeptRun]:

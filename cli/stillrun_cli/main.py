@@ -21,7 +21,11 @@ _COMMANDS = {
     "debug": ("stillrun_cli.debug", "debug_command", "Open a task by hand, in its environment and with its inputs."),
     "diff": ("stillrun_cli.compare", "diff_command", "Show how two runs, steps or tasks differ."),
     "why": ("stillrun_cli.compare", "why_command", "Say in one sentence why two runs differ."),
-    "bisect": ("stillrun_cli.compare", "bisect_command", "Find the package that made a result another one."),
+    "bisect": (
+        "stillrun_cli.bisect",
+        "bisect_command",
+        "Find the package or the commit that made a result another one.",
+    ),
     "list": ("stillrun_cli.listing", "list_command", "List kept runs."),
     "show": ("stillrun_cli.show", "show_command", "Show a run, a step or a task."),
     "logs": ("stillrun_cli.logs", "logs_command", "Print what tasks wrote."),

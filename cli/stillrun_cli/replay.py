@@ -98,16 +98,16 @@ def replay_command(
         run = open_run(store, spec)
         request = ReplayRequest(
             caller(),
-            max_workers or default_workers(),
-            offline,
-            fresh_process,
-            compare_limit,
-            only,
-            None if env in (None, "ambient", "as-recorded") else find_lock(store, str(env)),
-            env == "ambient",
-            _values(given),
-            _flow_file(code),
-            no_network,
+            max_workers=max_workers or default_workers(),
+            offline=offline,
+            fresh_process=fresh_process,
+            compare_limit_s=compare_limit,
+            only=only,
+            environment=None if env in (None, "ambient", "as-recorded") else find_lock(store, str(env)),
+            ambient=env == "ambient",
+            parameters=_values(given),
+            flow_file=_flow_file(code),
+            no_network=no_network,
             keep_going=keep_going,
         )
         if repeat is not None or axes:

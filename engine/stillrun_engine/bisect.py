@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 
 from stillrun_engine.archive import KeptRun
 from stillrun_engine.errors import EngineError
-from stillrun_engine.replay import ReplayRequest, replay_run
+from stillrun_engine.replay import ReplayOutcome, ReplayRequest, replay_run
 from stillrun_engine.reporter import Reporter
 from stillrun_engine.stopping import StopSignals
 from stillrun_envs.dependencies import Change, changes_between
@@ -20,7 +20,7 @@ from stillrun_envs.lock import Lock, read_lock
 from stillrun_snapshot.digest import Digest
 from stillrun_snapshot.store import Store
 
-__all__ = ["Bisection", "Trial", "bisect_environment"]
+__all__ = ["Bisection", "Trial", "bisect_environment", "gives_the_same", "halved"]
 
 _EQUAL = frozenset({"identical", "equivalent", "within_tolerance"})
 
@@ -76,7 +76,7 @@ def bisect_environment(
         note(f"Trying {', '.join(names) or 'the packages as they were'}.")
         try:
             outcome = replay_run(good, replace(asked, environment=lock), stop, Reporter())
-            equal, told = outcome.verdict in _EQUAL, outcome.verdict
+            equal, told = gives_the_same(outcome), outcome.verdict
         except EnvError as err:
             equal, told = None, str(err)
         found.trials.append(Trial(names, lock, equal, told))
@@ -89,26 +89,35 @@ def bisect_environment(
     elif tried(changes) is not False:
         found.reason = "the result is the same with the other packages; 'stillrun why' tells what else differs"
     else:
-        _narrowed(found, changes, tried)
+        low, high = halved(len(changes), lambda count: tried(changes[:count]))
+        found.culprit, found.on_top_of = changes[high - 1], tuple(changes[:low])
+        if high - low > 1:
+            names = ", ".join(_told(one) for one in changes[low:high])
+            found.reason = f"it is one of {names}: they do not go together one by one"
     return found
 
 
-def _narrowed(found: Bisection, changes: list[Change], tried: Callable[[Sequence[Change]], bool | None]) -> None:
-    """Halve the changes: equal with the first ``low``, different with the first ``high``."""
-    low, high = 0, len(changes)
+def halved(count: int, tried: Callable[[int], bool | None]) -> tuple[int, int]:
+    """Between 0 changes, which give the same, and ``count``, which do not: the last that do and the first that do not.
+
+    tried: whether so many changes give the same; None when they cannot be tried, and then others nearby are.
+    """
+    low, high = 0, count
     while high - low > 1:
         middle = (low + high) // 2
-        equal = tried(changes[:middle])
-        if equal is None:  # packages that do not go together: the half cannot be told apart from the change after it
-            middle = high - 1
-            if middle == low or (equal := tried(changes[:middle])) is None:
+        for number in sorted(range(low + 1, high), key=lambda each: abs(each - middle)):
+            equal = tried(number)
+            if equal is not None:
+                low, high = (number, high) if equal else (low, number)
                 break
-        low, high = (middle, high) if equal else (low, middle)
-    found.culprit, found.on_top_of = changes[high - 1], tuple(changes[:low])
-    if high - low > 1:
-        found.reason = (
-            f"it is one of {', '.join(_told(one) for one in changes[low:high])}: they do not go together one by one"
-        )
+        else:
+            break
+    return low, high
+
+
+def gives_the_same(outcome: ReplayOutcome) -> bool:
+    """Whether a replay came out as its original."""
+    return outcome.verdict in _EQUAL
 
 
 def _between(store: Store, before: Digest, after: Digest, chosen: Sequence[Change]) -> Digest:

@@ -62,6 +62,7 @@ class ReplayRequest:
     ambient: bool = False  # replay in the caller's environment
     parameters: Mapping[str, str] = field(default_factory=dict)  # other values, as typed
     flow_file: Path | None = None  # code to replay instead of the recorded one
+    code: Digest | None = None  # the same, as it is kept already
     no_network: bool = False  # tasks and the programs that they start have no network at all
     explain: bool = True  # find out what differs, where the digests do
     keep_going: bool = False  # leave out the tasks whose environment or files are not to be had, instead of refusing
@@ -96,8 +97,8 @@ def replay_run(
     begun = clock()
     tasks, left_out = tasks_to_replay(run, request.only)
     store, record = run.store, run.record
-    digest = Digest(record["code"]) if request.flow_file is None else capture_code(store, request.flow_file).code
-    code = store.get_record(digest, "code")
+    other_code = request.code if request.flow_file is None else capture_code(store, request.flow_file).code
+    code = store.get_record(other_code or Digest(record["code"]), "code")
     tree = Digest(code["tree"])
     keep = needed_folders(request.caller)
     workspace = make_workspace(store, record, request.place, keep=keep, same_path=request.same_path)
@@ -124,9 +125,7 @@ def replay_run(
             else:
                 files = lay_out_for_some(store, workspace, tree, tasks)
                 tasks = possible_tasks(run, tasks, left_out, refused, files)
-            changed = _Changed(
-                other, digest if request.flow_file else None, _parameters(run, request, executor, tasks, other)
-            )
+            changed = _Changed(other, other_code, _parameters(run, request, executor, tasks, other))
             session = _Replay(run, tasks, left_out, request, workspace, places, load, changed, told, clock, stop)
             return session.go(executor, begun)
         finally:

@@ -25,16 +25,23 @@ _SHOWN = 15
 @click.command("diff", short_help="Show how two runs, steps or tasks differ.")
 @click.argument("before", metavar="FLOW/RUN[/STEP[/TASK]]")
 @click.argument("after", metavar="FLOW/RUN[/STEP[/TASK]]")
+@click.option("--values", is_flag=True, help="Open the results in the second run's environments.")
 @common_options
 @click.pass_context
-def diff_command(ctx: click.Context, before: str, after: str, as_json: bool) -> int:
+def diff_command(ctx: click.Context, before: str, after: str, values: bool, as_json: bool) -> int:
     """Show how the second run differs from the first: code, parameters, environments, inputs, results, machine and time.
 
-    Results are compared by their kept digests; nothing is unpickled. The exit code is 0 when nothing differs but time and
-    machine, 1 when something does.
+    Results are compared by their kept digests; nothing is unpickled without --values. The exit code is 0 when nothing differs
+    but time and machine, 1 when something does.
     """
     with open_store(ctx) as store:
         diff = RunDiff(*_pair(store, before, after))
+        if values:
+            from stillrun_cli.narrator import Narrator
+            from stillrun_cli.settings import caller
+            from stillrun_engine.diff_values import open_values
+
+            open_values(diff, caller(), reporter=Narrator(as_json=as_json, quiet=True))
         if as_json:
             print_json(_record(diff))
         else:

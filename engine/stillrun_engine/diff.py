@@ -5,11 +5,12 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property, lru_cache, partial
 from typing import Any
 
 from stillrun_engine.archive import KeptRun
 from stillrun_engine.judge import ArtifactVerdict, TaskVerdict, judge_task
+from stillrun_engine.policy import Policy
 from stillrun_envs.dependencies import Change, changes_between
 from stillrun_snapshot.digest import Digest
 from stillrun_snapshot.store import Store
@@ -20,7 +21,7 @@ __all__ = ["EnvironmentChange", "FileChange", "RunDiff", "ValueChange", "reason_
 Record = Mapping[str, Any]
 _LINES_MAX = 2000  # of one file's diff
 _TEXT_MAX = 1 << 20  # bytes of a file that is shown line by line
-_SAME = frozenset({"identical", "equivalent"})
+_SAME = frozenset({"identical", "equivalent", "volatile"})
 
 
 @dataclass(frozen=True)
@@ -121,10 +122,20 @@ class RunDiff:
         return found
 
     @cached_property
+    def _policy(self) -> Policy:
+        return Policy.of(self.before.description)
+
+    @cached_property
     def tasks(self) -> list[TaskVerdict]:
         """Every task that both runs have, judged by digests, in the order of the graph."""
         old, new = self._tasks
         return [self._judged(task, new[key]) for key, task in old.items() if key in new]
+
+    def retell(self, better: Mapping[tuple[str, str], TaskVerdict]) -> None:
+        """Take verdicts that know more, by step and task."""
+        self.__dict__["tasks"] = [better.get((task.step, task.task), task) for task in self.tasks]
+        for name in ("differing", "origins"):
+            self.__dict__.pop(name, None)
 
     @property
     def identical(self) -> int:
@@ -223,6 +234,7 @@ class RunDiff:
             {**new, "artifacts": {name: digest for name, digest in after.items() if name in open_}},
             {},
             self._artifact,
+            partial(self._policy.is_volatile, old["step"]),
         )
 
     def _given(self, task: Record) -> Mapping[str, str]:

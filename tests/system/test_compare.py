@@ -132,3 +132,31 @@ def test_steps_and_tasks_are_compared_alone(study: Commands) -> None:
     refused = study("diff", f"{one}/fit", f"{other}/join")
     assert refused.code == 2
     assert "are not of one kind" in refused.err
+
+
+def test_values_are_opened_when_asked(study: Commands) -> None:
+    before = study.run("study.py")
+    study.write("data.txt", "1\n2\n4\n")
+    after = study.run("study.py")
+    told = {one["name"]: one["reason"] for one in study("diff", before, after, "--json").json["artifacts"]}
+    assert told["data"] == "[1.0, 2.0, 3.0] became [1.0, 2.0, 4.0]", "their previews"
+    done = study("diff", before, after, "--values", "--json")
+    assert done.code == 1, done.err
+    opened = {one["name"]: one for one in done.json["artifacts"]}
+    assert opened["data"]["reason"].startswith("data[2]: 3.0 became 4.0")
+    assert opened["total"]["reason"].startswith("total: 6.0 became 7.0")
+    assert opened["report"]["difference"]["count"] == 1
+    assert "data[2]: 3.0 became 4.0" in study("diff", before, after, "--values").out
+    assert study("diff", before, before, "--values").code == 0
+
+
+def test_what_changes_by_declaration_is_no_difference(study: Commands) -> None:
+    study.write(
+        "stamped.py",
+        "import time\nfrom stillrun import FlowSpec, step, volatile\nclass Stamped(FlowSpec):\n    @volatile('at')\n"
+        "    @step\n    def start(self):\n        self.at = time.time_ns()\n        self.next(self.end)\n"
+        "    @step\n    def end(self):\n        pass\n",
+    )
+    runs = [study.run("stamped.py") for _ in range(2)]
+    assert study("diff", *runs).code == 0
+    assert "no result differs" in why(study, *runs)

@@ -8,6 +8,7 @@ from __future__ import annotations
 TYPE_CHECKING = False  # type checkers take it for true; typing itself is too slow to import here
 if TYPE_CHECKING:
     from stillrun.canonical import register_canonical
+    from stillrun.caught import CaughtException
     from stillrun.context import current
     from stillrun.decorators import conda, conda_base, inputs, pypi, pypi_base, step, tolerance, volatile
     from stillrun.errors import (
@@ -19,16 +20,34 @@ if TYPE_CHECKING:
         NotPicklable,
         ParameterError,
         ReadOnly,
+        StepTimeout,
         StillrunError,
     )
     from stillrun.flow import FlowSpec
     from stillrun.parameters import JSONType, Parameter
+    from stillrun.task_decorators import (
+        batch,
+        card,
+        catch,
+        environment,
+        exit_hook,
+        kubernetes,
+        parallel,
+        project,
+        resources,
+        retry,
+        schedule,
+        timeout,
+        trigger,
+        trigger_on_finish,
+    )
 
 __version__ = "0.1.0"
 
 __all__ = [
     "ArtifactCorrupt",
     "ArtifactMissing",
+    "CaughtException",
     "FlowError",
     "FlowSpec",
     "JSONType",
@@ -38,32 +57,62 @@ __all__ = [
     "Parameter",
     "ParameterError",
     "ReadOnly",
+    "StepTimeout",
     "StillrunError",
+    "batch",
+    "card",
+    "catch",
     "conda",
     "conda_base",
     "current",
+    "environment",
+    "exit_hook",
     "inputs",
+    "kubernetes",
+    "parallel",
+    "project",
     "pypi",
     "pypi_base",
     "register_canonical",
+    "resources",
+    "retry",
+    "schedule",
     "step",
+    "timeout",
     "tolerance",
+    "trigger",
+    "trigger_on_finish",
     "volatile",
 ]
 
 _HOMES = {
+    "CaughtException": "caught",
     "FlowSpec": "flow",
     "JSONType": "parameters",
     "Parameter": "parameters",
+    "batch": "task_decorators",
+    "card": "task_decorators",
+    "catch": "task_decorators",
     "conda": "decorators",
     "conda_base": "decorators",
     "current": "context",
+    "environment": "task_decorators",
+    "exit_hook": "task_decorators",
     "inputs": "decorators",
+    "kubernetes": "task_decorators",
+    "parallel": "task_decorators",
+    "project": "task_decorators",
     "pypi": "decorators",
     "pypi_base": "decorators",
     "register_canonical": "canonical",
+    "resources": "task_decorators",
+    "retry": "task_decorators",
+    "schedule": "task_decorators",
     "step": "decorators",
+    "timeout": "task_decorators",
     "tolerance": "decorators",
+    "trigger": "task_decorators",
+    "trigger_on_finish": "task_decorators",
     "volatile": "decorators",
 }
 

@@ -17,7 +17,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Callable, Iterable
 
-__all__ = ["Child", "die_with_parent", "leave", "spawn", "usable_output"]
+__all__ = ["Child", "die_with_parent", "leave", "own_session", "spawn", "usable_output"]
 
 READ_SIZE = 64 * 1024
 DRAIN_MAX = 1024 * 1024  # more than a pipe holds: what a task left behind in it, but not what a survivor keeps writing
@@ -31,7 +31,8 @@ class Child:
         self.pid = pid
         self.pipes = pipes  # stream -> descriptor to read from, while it is open
         self.started = time.monotonic()
-        self.kill_at: float | None = None
+        self.kill_at: float | None = None  # when it was asked to end
+        self.limit_at: float | None = None  # when it has had its time
 
     def read(self, stream: str) -> bytes | None:
         """What has come on a stream; empty at its end, None when nothing is there now."""
@@ -225,3 +226,12 @@ def leave() -> None:
                 stream.flush()
         except (OSError, ValueError):  # the step closed it
             continue
+
+
+def own_session() -> None:
+    """Leave the terminal's session, so that its signals reach the engine alone."""
+    if os.getsid(0) != os.getpid():
+        try:
+            os.setsid()
+        except PermissionError:  # leader of a group already: then signals of a terminal do not reach it either way
+            return

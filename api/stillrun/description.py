@@ -14,6 +14,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+_MAY_REPEAT = frozenset({"card", "exit_hook", "secrets", "trigger", "trigger_on_finish"})
+
 __all__ = ["constants_of", "describe", "parameters_of"]
 
 
@@ -142,7 +144,7 @@ def _decorator_problems(flow: type, graph: Graph) -> list[Problem]:
     for step, decorators in places:
         names = [each["name"] for each in decorators]
         for at, each in enumerate(decorators):
-            if each["name"] in names[:at]:
+            if each["name"] in names[:at] and each["name"] not in _MAY_REPEAT:
                 what = f"@{each['name']} stands twice on {step or flow.__name__}."
                 problems.append(Problem("decorator_twice", each["line"], step, what, "Merge them into one."))
     return problems

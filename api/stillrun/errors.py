@@ -13,6 +13,7 @@ __all__ = [
     "ParameterError",
     "ReadOnly",
     "SpillError",
+    "StepTimeout",
     "StillrunError",
 ]
 
@@ -81,6 +82,10 @@ class SpillError(StillrunError):
     """An artifact could not be written to the folder that it was to be written to."""
 
     kind = "storage"
+
+
+class StepTimeout(StillrunError):
+    """A step ran longer than its @timeout allows."""
 
 
 class NetworkRefused(StillrunError, ConnectionError):

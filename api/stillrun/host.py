@@ -18,7 +18,7 @@ import stillrun.canonical_arrays
 import stillrun.canonical_classes
 import stillrun.canonical_tables
 import stillrun.canonical_ways
-from stillrun.children import Child, leave, spawn, usable_output
+from stillrun.children import Child, leave, own_session, spawn, usable_output
 from stillrun.description import describe, parameters_of
 from stillrun.errors import StillrunError
 from stillrun.failure import error, error_of
@@ -39,6 +39,7 @@ __all__ = ["PROTOCOL", "Host", "fresh", "main"]
 PROTOCOL = 1
 WAITING_MAX = 8 * 1024 * 1024  # output that the engine has not taken yet; beyond, tasks have to wait
 LOOK_AGAIN = 1.0  # seconds; only for the case that user code took SIGCHLD away
+HEED_TIME = 5.0  # seconds that a step has to heed its time limit before it is killed
 EXIT_TIME = 10  # seconds for exit functions of user code when the engine is gone
 FRESH = "import sys; sys.path[0] = sys.argv[1]; from stillrun.host import fresh; fresh()"
 _PRELOADED = (
@@ -52,7 +53,7 @@ _PRELOADED = (
 def main() -> None:
     """Serve the engine at the other end of a socket: ``FACE_DIR FD`` on the command line."""
     connection = Connection(socket.socket(fileno=int(sys.argv[2])))
-    _own_session()
+    own_session()
     null = os.open(os.devnull, os.O_RDONLY)
     os.dup2(null, 0)
     os.close(null)
@@ -65,14 +66,6 @@ def main() -> None:
         host.kill_all()
     _exit_functions()
     os._exit(0)
-
-
-def _own_session() -> None:
-    if os.getsid(0) != os.getpid():
-        try:
-            os.setsid()
-        except PermissionError:  # leader of a group already: then signals of a terminal do not reach it either way
-            return
 
 
 def _exit_functions() -> None:
@@ -139,7 +132,8 @@ class Host:
     def _timeout(self) -> float | None:
         if not self._tasks:
             return None
-        deadlines = [task.child.kill_at for task in self._tasks.values() if task.child.kill_at is not None]
+        children = [task.child for task in self._tasks.values()]
+        deadlines = [at for each in children for at in (each.kill_at, each.limit_at) if at is not None]
         return max(0.0, min([LOOK_AGAIN, *(each - time.monotonic() for each in deadlines)]))
 
     def _balance(self) -> None:
@@ -236,6 +230,8 @@ class Host:
             why = error("storage", f"no process can be started for the task ({err.strerror}).", step=spec["step"])
             self._finish(key, {"code": None, "signal": None}, _USAGE, {"ok": False, **_NOTHING, "error": why}, b"")
             return
+        if spec.get("timeout_ms") is not None:
+            child.limit_at = child.started + spec["timeout_ms"] / 1000 + HEED_TIME
         task = self._tasks[key] = _Task(key, child)
         for stream in child.pipes:
             if stream == "result" or self._listening:
@@ -311,10 +307,11 @@ class Host:
         self._connection.send({"op": "finished", "key": key, "exit": ended, "result": result, "usage": usage}, body)
 
     def _enforce_stops(self) -> None:
-        for task in self._tasks.values():
-            if task.child.kill_at is not None and task.child.kill_at <= time.monotonic():
-                task.child.signal_group(signal.SIGKILL)
-                task.child.kill_at = None
+        now = time.monotonic()
+        for child in [task.child for task in self._tasks.values()]:
+            if min(at for at in (child.kill_at, child.limit_at, now + 1) if at is not None) <= now:
+                child.signal_group(signal.SIGKILL)
+                child.kill_at = child.limit_at = None
 
     # -- children and signals ----------------------------------------------------------------
 

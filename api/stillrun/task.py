@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import signal
+import sys
 
+from stillrun.caught import CaughtException
 from stillrun.context import Parameters, current
-from stillrun.errors import FlowError, NextError, NotPicklable, StillrunError
+from stillrun.errors import FlowError, NextError, NotPicklable, StepTimeout, StillrunError
 from stillrun.failure import error_of
 from stillrun.flowfile import LoadedFlow
 from stillrun.graph import graph_of
@@ -48,10 +51,10 @@ def run_task(loaded: LoadedFlow, spec: Mapping[str, Any], body: bytes) -> Outcom
     ignored = (each.rstrip(os.sep) + os.sep for each in (spec["spill"], *spec.get("ignore", ())))
     recorder = TraceRecorder((*loaded.not_recorded, *ignored))
     artifacts: dict[str, Any] = {}
-    following, failure, code, data = None, None, 0, b""
+    following, failure, caught, code, data = None, None, None, 0, b""
     try:
         flow, state = _prepared(loaded, spec, ArtifactReader(body, recorder.quietly))
-        _run_step(loaded, spec, flow, state, recorder)
+        caught = _run_or_catch(loaded, spec, flow, state, recorder)
         following = _following(spec, state)
         artifacts, data = _kept(loaded, spec, flow, state)
     except _Ended as ended:
@@ -67,6 +70,7 @@ def run_task(loaded: LoadedFlow, spec: Mapping[str, Any], body: bytes) -> Outcom
         "modules": loaded.modules.names(),
         "borrowed": recorder.borrowed,
         "reached": recorder.reached,
+        "caught": caught,
         "error": failure,
     }
     return Outcome(result, data, code)
@@ -116,6 +120,33 @@ def _facts(loaded: LoadedFlow, spec: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def _run_or_catch(
+    loaded: LoadedFlow, spec: Mapping[str, Any], flow: Any, state: TaskState, recorder: TraceRecorder
+) -> dict[str, Any] | None:
+    """Run the step; the ERROR that its @catch let pass, or None."""
+    catch, failure = spec.get("catch"), spec.get("fallback")
+    if failure is None:
+        try:
+            _run_step(loaded, spec, flow, state, recorder)
+        except _Ended as ended:
+            if catch is None or not catch["last"] or ended.error["kind"] == "interrupted":
+                raise
+            failure = ended.error
+    var = None if catch is None else catch["var"]
+    if failure is None:
+        if var is not None and var not in vars(flow):
+            setattr(flow, var, None)
+        return None
+    assert catch is not None, "only a step with @catch has a fallback"
+    if catch["print_exception"]:
+        sys.stderr.write((failure.get("traceback") or failure["message"]).rstrip() + "\n")
+        sys.stderr.write(f"stillrun: @catch lets the flow go on after the failure of {spec['step']!r}.\n")
+    if var is not None:
+        setattr(flow, var, CaughtException.of(failure))
+    state.next = {"steps": catch["next"], "foreach": None, "count": None} if catch["next"] else None
+    return dict(failure)
+
+
 def _run_step(
     loaded: LoadedFlow, spec: Mapping[str, Any], flow: Any, state: TaskState, recorder: TraceRecorder
 ) -> None:
@@ -124,7 +155,8 @@ def _run_step(
         refuse_network()
     recorder.start()
     try:
-        getattr(flow, step)(*arguments)
+        with _TimeLimit(step, spec.get("timeout_ms")):
+            getattr(flow, step)(*arguments)
     except SystemExit as err:
         code = err.code if isinstance(err.code, int) else int(err.code is not None)
         found = error_of(err, loaded.places, step)
@@ -134,6 +166,26 @@ def _run_step(
         raise _Ended(error_of(err, loaded.places, step)) from err
     finally:
         recorder.stop()
+
+
+class _TimeLimit:
+    """Raises StepTimeout in the step when it runs for longer; what does not heed it is killed by the host."""
+
+    def __init__(self, step: str, limit_ms: int | None) -> None:
+        self._step, self._limit_ms = step, limit_ms
+
+    def __enter__(self) -> None:
+        if self._limit_ms is not None:
+            signal.signal(signal.SIGALRM, self._over)
+            signal.setitimer(signal.ITIMER_REAL, self._limit_ms / 1000)
+
+    def __exit__(self, *_: object) -> None:
+        if self._limit_ms is not None:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+
+    def _over(self, *_: object) -> None:
+        assert self._limit_ms is not None
+        raise StepTimeout(f"step {self._step!r} ran for longer than its @timeout of {self._limit_ms / 1000:g} seconds.")
 
 
 def _arguments(loaded: LoadedFlow, spec: Mapping[str, Any], state: TaskState) -> list[Any]:

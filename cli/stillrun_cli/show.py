@@ -17,6 +17,7 @@ from stillrun_cli.console import (
     size,
     word,
 )
+from stillrun_cli.narrator import counted
 from stillrun_cli.settings import open_store
 from stillrun_engine.archive import KeptRun, Record, open_run
 from stillrun_engine.pathspec import parse_pathspec
@@ -120,7 +121,7 @@ def _print_tasks(tasks: list[Record]) -> None:
     rows = [
         (
             f"{t['step']}/{t['task']}",
-            f"reused from {t['reused'].rsplit('/', 2)[0]}" if "reused" in t else t["status"],
+            f"reused from {t['reused'].rsplit('/', 2)[0]}" if "reused" in t else _how(t),
             duration(t["usage"].get("wall_us", 0)),
             ", ".join(t["artifacts"]),
             ", ".join(f["path"] for f in t["files"]),
@@ -130,10 +131,20 @@ def _print_tasks(tasks: list[Record]) -> None:
     print_table(("TASK", "STATUS", "TIME", "ARTIFACTS", "FILES READ"), rows, indent="  ")
 
 
+def _how(task: Record) -> str:
+    """How a task ended, in a word or two."""
+    again = f", attempt {task['attempt'] + 1}" if task["attempt"] else ""
+    return f"{task['status']}{', failure let pass' if task.get('caught') else ''}{again}"
+
+
 def _print_task(run: KeptRun, task: Record) -> None:
     click.echo(f"{paint(run.pathspec + '/' + task['step'] + '/' + task['task'], bold=True)} {word(task['status'])}")
     if task["error"]:
         click.echo(clean(task["error"].get("traceback") or f"{task['error']['type']}: {task['error']['message']}"))
+    if task.get("attempts"):
+        click.echo(f"  after {counted(len(task['attempts']), 'failed attempt')}")
+    if task.get("caught"):
+        click.echo(clean(f"  let pass: {task['caught']['type']}: {task['caught']['message']}"))
     for file in task["files"]:
         kept = "kept" if file["kept"] else f"not kept: {file['reason']}"
         click.echo(clean(f"  read {file['path']} ({size(file['size'])}, {short(file['digest'])}, {kept})"))

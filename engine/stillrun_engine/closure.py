@@ -93,6 +93,10 @@ def _task(run: KeptRun, task: Record, visited: set[str]) -> Iterator[tuple[str, 
     for file in task["files"]:
         if file["kept"]:
             yield file["digest"], f"input file {file['path']}"
+    for attempt in task.get("attempts", ()):
+        yield attempt, f"the record of an earlier attempt at {name}"
+        for stream, digest in run.store.get_record(Digest(attempt), "task")["logs"].items():
+            yield digest, f"{stream} of an earlier attempt at {name}"
     for parent in task["inputs"]:
         if parent["record"] in visited:
             continue

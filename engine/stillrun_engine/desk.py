@@ -19,6 +19,7 @@ from stillrun_engine.outcome import error_of_task
 from stillrun_engine.parts import Body, References, keep_outputs
 from stillrun_engine.plan import Split, TaskKey
 from stillrun_engine.reporter import Reporter
+from stillrun_engine.task_rules import PLAIN, TaskRules
 from stillrun_snapshot.clock import Clock, timestamp
 from stillrun_snapshot.digest import Digest
 from stillrun_snapshot.store import Store
@@ -33,6 +34,9 @@ _TAKEN = (
     "files",
     "written",
     "logs",
+    "attempt",
+    "attempts",
+    "caught",
     "error",
     "exit",
     "usage",
@@ -64,6 +68,10 @@ class Assignment:
     foreach: tuple[Split, ...]
     inputs: tuple[TaskInput, ...]
     join: bool
+    rules: TaskRules = PLAIN
+    attempt: int = 0
+    attempts: tuple[Digest, ...] = ()  # records of those before that failed
+    fallback: Mapping[str, Any] | None = None  # how the last attempt died, when @catch is to let that pass
 
 
 @dataclass(frozen=True)
@@ -128,7 +136,7 @@ class Desk:
             "run": identity.run,
             "step": key.step,
             "task": key.task,
-            "attempt": 0,
+            **assignment.rules.spec(assignment.attempt, assignment.fallback),
             "foreach": [self._frame(split, body) for split in assignment.foreach],
             "join": assignment.join,
             "inputs": [self._input(given, assignment, body) for given in assignment.inputs],
@@ -138,9 +146,8 @@ class Desk:
             "inline_max": INLINE_MAX,
             "ignore": self._ignored,
             "offline": identity.offline,
-            "variables": {},
         }
-        work = TaskWork(key, 0, assignment.environment, spec, body.joined())
+        work = TaskWork(key, assignment.attempt, assignment.environment, spec, body.joined())
         self._open[work.name] = _Open(assignment, TaskLog(self._spills))
         return work
 
@@ -154,8 +161,12 @@ class Desk:
         self._open[event.work.name].log.write(event.stream, event.data)
         self._reporter.task_writes(event.work.key.step, event.work.key.task, event.stream, event.data)
 
-    def kept(self, event: Finished, *, stopping: bool = False) -> KeptTask:
-        """Keep everything the task left and write its record. stopping: the run was asked to stop before the task ended."""
+    def kept(self, event: Finished, *, stopping: bool = False, again: bool = False) -> KeptTask:
+        """Keep everything the task left and write its record.
+
+        stopping: the run was asked to stop before the task ended. again: if it failed, another attempt follows, and the
+        record of this one is not yet the task's.
+        """
         task = self._open.pop(event.work.name)
         error = error_of_task(event)
         status = "ok" if error is None else "interrupted" if stopping else "failed"
@@ -164,7 +175,8 @@ class Desk:
             keep_outputs(self._store, result.get("artifacts", {}), event.body, self._spills) if error is None else {}
         )
         next_ = result.get("next") if error is None else None
-        record = self._history.task(
+        write = self._history.attempt if status == "failed" and again else self._history.task
+        record = write(
             event.work.key,
             {
                 **self._facts(task.assignment),
@@ -175,6 +187,7 @@ class Desk:
                 "written": sorted(result.get("writes", ())),
                 "logs": task.log.keep(self._store),
                 "error": error,
+                **({"caught": dict(result["caught"])} if result.get("caught") else {}),
                 "exit": dict(event.exit),
                 **self._borrowed(result),
                 **_reached(result),
@@ -244,7 +257,8 @@ class Desk:
             "run": history.run,
             "step": assignment.key.step,
             "task": assignment.key.task,
-            "attempt": 0,
+            "attempt": assignment.attempt,
+            **({"attempts": list(assignment.attempts)} if assignment.attempts else {}),
             "environment": assignment.environment,
             "foreach": [_split_entry(split) for split in assignment.foreach],
             "join": assignment.join,

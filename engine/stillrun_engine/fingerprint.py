@@ -22,7 +22,22 @@ from stillrun_snapshot.tree import Entry, FileEntry, tree_files
 __all__ = ["CodeOf", "Reached"]
 
 # they say how a step is kept or judged, not what it does; its environment is compared apart
-_NOT_CODE = frozenset({"step", "pypi", "conda", "pypi_base", "conda_base", "tolerance", "volatile"})
+_NOT_CODE = frozenset(
+    {
+        "step",
+        "pypi",
+        "conda",
+        "pypi_base",
+        "conda_base",
+        "tolerance",
+        "volatile",
+        "retry",
+        "timeout",
+        "resources",
+        "card",
+    }
+    | {"batch", "kubernetes", "schedule", "trigger", "trigger_on_finish", "exit_hook"}
+)
 
 Piece = tuple[str, str]
 """A module's path and a name in it; LOOSE for what runs when it is imported."""

@@ -52,6 +52,11 @@ class History:
         self._lease = Lease.take(self._store.root, lease_name(self.flow, self.run))
         self._point(self._state("running"))
 
+    def attempt(self, key: TaskKey, record: Mapping[str, Any]) -> Digest:
+        """Keep the record of an attempt that is followed by another; the task's last record names it."""
+        assert (record["step"], record["task"]) == (key.step, key.task), "it tells its own name"
+        return self._store.put_record({"schema": "stillrun/task/1", **record})
+
     def task(self, key: TaskKey, record: Mapping[str, Any]) -> Digest:
         """Keep a finished task; durable at the next commit."""
         digest = self._store.put_record({"schema": "stillrun/task/1", **record})

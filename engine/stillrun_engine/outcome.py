@@ -17,6 +17,13 @@ def error_of_task(event: Finished) -> dict[str, Any] | None:
         if event.result["ok"]:
             return None
         return dict(event.result["error"])
+    limit = event.work.spec.get("timeout_ms")
+    wall_us = event.usage.get("wall_us", 0)
+    if limit is not None and event.exit["signal"] == signal.SIGKILL and wall_us >= limit * 1000:
+        message = (
+            f"the task ran for longer than its @timeout of {limit / 1000:g} seconds, did not heed it and was killed"
+        )
+        return {"kind": "died", "type": "StepTimeout", "message": message, "traceback": None}
     return {"kind": "died", "type": "ProcessDied", "message": _how(event.exit), "traceback": None}
 
 

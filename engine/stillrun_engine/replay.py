@@ -9,7 +9,7 @@ from __future__ import annotations
 import ast
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from stillrun_engine.inputs import InputKeeper
 from stillrun_engine.judge import TaskVerdict, judge_task, worst
 from stillrun_engine.local import LocalExecutor, load_request
 from stillrun_engine.machine import machine_facts
+from stillrun_engine.outcome import error_of_task
 from stillrun_engine.parts import keep_output
 from stillrun_engine.pathspec import nearest
 from stillrun_engine.places import ambient_of
@@ -36,6 +37,7 @@ from stillrun_engine.replay_scope import possible_tasks, tasks_to_replay
 from stillrun_engine.reporter import Reporter
 from stillrun_engine.side_effects import SideEffects
 from stillrun_engine.stopping import StopSignals
+from stillrun_engine.task_rules import rules_of
 from stillrun_engine.work import work_through
 from stillrun_engine.workspace import Workspace, lay_out, lay_out_for_some, make_workspace
 from stillrun_snapshot.capture import capture_code
@@ -209,6 +211,8 @@ class _Replay:
         self._reporter, self._clock, self._stop = reporter, clock, stop
         store, record = run.store, run.record
         self._store = store
+        self._rules = rules_of(run.description)
+        self._died: dict[TaskKey, Mapping[str, Any]] = {}
         self._originals = {key_of(task): task for task in tasks}
         self._verdicts: list[TaskVerdict] = []
         self._history = History(store, _head(run, request, changed, clock), clock)
@@ -253,9 +257,30 @@ class _Replay:
     def prepare(self, waiting: Record) -> TaskWork:
         foreach = tuple(Split(**s) for s in waiting["foreach"])
         inputs = tuple(self._input(parent) for parent in waiting["inputs"])
+        key, attempt = key_of(waiting), waiting["attempt"]
+        rules = replace(self._rules[key.step], retries=attempt)
         return self._desk.work(
-            Assignment(key_of(waiting), self._environment(waiting), foreach, inputs, waiting["join"])
+            Assignment(
+                key,
+                self._environment(waiting),
+                foreach,
+                inputs,
+                waiting["join"],
+                rules,
+                attempt,
+                fallback=self._died.get(key),
+            )
         )
+
+    @property
+    def later(self) -> bool:
+        return False
+
+    def due(self) -> list[Record]:
+        return []
+
+    def fits(self, waiting: Record) -> bool:  # noqa: ARG002  # a replay heeds the number of workers alone
+        return True
 
     def started(self, event: Started) -> None:
         self._desk.started(event)
@@ -264,6 +289,11 @@ class _Replay:
         self._desk.output(event)
 
     def finished(self, event: Finished) -> list[Record]:
+        key = event.work.key
+        if event.result is None and self._rules[key.step].catch is not None and key not in self._died:
+            self._died[key] = error_of_task(event) or {}
+            self._desk.kept(event, again=True)
+            return [self._originals[key]]
         kept: KeptTask = self._desk.kept(event, stopping=self._stop.requested is not None)
         original = self._originals[kept.key]
         replayed = self._store.get_record(kept.record, "task")

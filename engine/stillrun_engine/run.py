@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stillrun_engine import __version__
+from stillrun_engine.attempts import Attempts
 from stillrun_engine.desk import Assignment, Desk, Identity, KeptTask, TaskInput
 from stillrun_engine.executor import Finished, Output, Started, TaskWork
 from stillrun_engine.history import History, new_run_id
@@ -18,7 +19,9 @@ from stillrun_engine.machine import machine_facts, recorded_variables
 from stillrun_engine.plan import Graph, Plan, TaskKey, WaitingTask
 from stillrun_engine.prepare import Prepared, RunRequest, describe, prepare
 from stillrun_engine.reporter import Reporter
+from stillrun_engine.room import Room
 from stillrun_engine.stopping import StopSignals
+from stillrun_engine.task_rules import rules_of
 from stillrun_engine.warm import WarmHost
 from stillrun_engine.work import work_through
 from stillrun_envs.ambient import keep_ambient
@@ -119,6 +122,10 @@ class _RunTasks:
         keeper = InputKeeper(store, described.captured.root, cwd, request.limits)
         declared = _declared(described.description)
         self.desk = Desk(store, identity, history, keeper, reporter, clock, [store.root], described.modules, declared)
+        self._rules = rules_of(described.description)
+        self._attempts, self._room = Attempts(self._rules), Room(self._rules)
+        for problem in self._room.problems():
+            reporter.note(problem)
         self._reuse = _reuse(request, prepared)
         self._told: set[str] = set()
         self._reused = 0
@@ -132,7 +139,18 @@ class _RunTasks:
         return self._after_reuse([self._plan.start()])
 
     def prepare(self, waiting: WaitingTask) -> TaskWork:
+        self._room.take(waiting.key)
         return self.desk.work(self._assignment(waiting))
+
+    @property
+    def later(self) -> bool:
+        return self._attempts.waiting
+
+    def due(self) -> list[WaitingTask]:
+        return self._attempts.due()
+
+    def fits(self, waiting: WaitingTask) -> bool:
+        return self._room.fits(waiting.key)
 
     def started(self, event: Started) -> None:
         self.desk.started(event)
@@ -141,7 +159,16 @@ class _RunTasks:
         self.desk.output(event)
 
     def finished(self, event: Finished) -> list[WaitingTask]:
-        kept = self.desk.kept(event, stopping=self._stop.requested is not None)
+        stopping, key = self._stop.requested is not None, event.work.key
+        self._room.give_back(key)
+        again = not stopping and not self.halted and self._attempts.again(event)
+        kept = self.desk.kept(event, stopping=stopping, again=again)
+        if again:
+            delay = self._attempts.plan(event, kept.record)
+            when = f"in {delay:g} s" if delay else "now"
+            self._reporter.note(f"{key.step}/{key.task} failed and is tried again {when}.")
+            return []
+        self._attempts.done(key)
         if kept.error is not None:
             if self._stop.requested is None and self._failure is None:
                 self._failure = {"step": kept.key.step, "task": kept.key.task, "error": dict(kept.error)}
@@ -151,7 +178,19 @@ class _RunTasks:
     def _assignment(self, waiting: WaitingTask) -> Assignment:
         key = waiting.key
         inputs = tuple(self._done[parent] for parent in waiting.parents)
-        return Assignment(key, self._prepared.places.steps[key.step], waiting.foreach, inputs, waiting.join)
+        environment, rules = self._prepared.places.steps[key.step], self._rules[key.step]
+        tried = self._attempts.tried(waiting)
+        return Assignment(
+            key,
+            environment,
+            waiting.foreach,
+            inputs,
+            waiting.join,
+            rules,
+            len(tried.failed),
+            tried.failed,
+            tried.fallback,
+        )
 
     def _followers(self, environment: str, kept: KeptTask) -> list[WaitingTask]:
         """What may start now that a task has finished well."""
@@ -176,6 +215,7 @@ class _RunTasks:
             old = self._reuse.record_of(task, assignment.inputs)
             if old is not None:
                 self._reused += 1
+                self._attempts.done(task.key)
                 kept = self.desk.reused(assignment, old, self._reuse.origin.pathspec)
                 waiting.extend(self._followers(assignment.environment, kept))
                 continue

@@ -13,6 +13,8 @@ __all__ = ["Handler", "work_through"]
 
 _TICK = 0.05
 """Seconds between two looks at what may be committed while tasks run."""
+_LOOKED_AT = 100
+"""Waiting tasks that are looked at for one that the machine has room for."""
 _GRACE = 5.0
 """Seconds between SIGTERM and SIGKILL for a task after the first stop signal."""
 
@@ -38,6 +40,16 @@ class Handler(Protocol[Waiting]):
     def halted(self) -> bool:
         """True when no further task may start."""
 
+    @property
+    def later(self) -> bool:
+        """True while a task waits for its time."""
+
+    def due(self) -> Iterable[Waiting]:
+        """The tasks whose time has come."""
+
+    def fits(self, waiting: Waiting) -> bool:
+        """Whether a task may start beside those that run."""
+
     def breathe(self, *, busy: bool) -> None:
         """Called between events; ``busy`` while tasks run."""
 
@@ -52,13 +64,25 @@ class _Loop(Generic[Waiting]):
 
     def run(self) -> None:
         executor, handler = self._executor, self._handler
-        while executor.running or (self.waiting and not self._ending):
-            while self.waiting and executor.free > 0 and not self._ending:
+        while executor.running or ((self.waiting or handler.later) and not self._ending):
+            self.waiting.extend(handler.due())
+            while executor.free > 0 and not self._ending and self._next_fits():
                 executor.submit(handler.prepare(self.waiting.popleft()))
             for event in executor.events(_TICK):
                 self._handle(event)
             self._heed_signals()
             handler.breathe(busy=bool(executor.running))
+
+    def _next_fits(self) -> bool:
+        """Whether a task may start now; it is the first one then."""
+        for place, waiting in zip(range(_LOOKED_AT), self.waiting, strict=False):
+            if self._handler.fits(waiting):
+                self.waiting.rotate(-place)
+                first = self.waiting.popleft()
+                self.waiting.rotate(place)
+                self.waiting.appendleft(first)
+                return True
+        return False
 
     @property
     def _ending(self) -> bool:

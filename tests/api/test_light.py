@@ -41,8 +41,8 @@ def test_every_public_name_is_there() -> None:
 def test_an_unknown_name_is_an_attribute_error() -> None:
     import stillrun
 
-    with pytest.raises(AttributeError, match="retry"):
-        stillrun.retry  # noqa: B018
+    with pytest.raises(AttributeError, match="retries"):
+        stillrun.retries  # noqa: B018
 
 
 def test_current_stays_an_object_when_its_module_was_imported_first() -> None:

@@ -9,6 +9,8 @@ TYPE_CHECKING = False  # type checkers take it for true; typing itself is too sl
 if TYPE_CHECKING:
     from stillrun.canonical import register_canonical
     from stillrun.caught import CaughtException
+    from stillrun.client import Flow, Run, Runner, Step, Task, namespace
+    from stillrun.configs import Config, config_expr
     from stillrun.context import current
     from stillrun.decorators import conda, conda_base, inputs, pypi, pypi_base, step, tolerance, volatile
     from stillrun.errors import (
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
         ArtifactMissing,
         FlowError,
         MergeConflict,
+        MissingInMerge,
         NextError,
         NotPicklable,
         ParameterError,
@@ -24,7 +27,7 @@ if TYPE_CHECKING:
         StillrunError,
     )
     from stillrun.flow import FlowSpec
-    from stillrun.parameters import JSONType, Parameter
+    from stillrun.parameters import IncludeFile, JSONType, Parameter
     from stillrun.task_decorators import (
         batch,
         card,
@@ -37,6 +40,7 @@ if TYPE_CHECKING:
         resources,
         retry,
         schedule,
+        secrets,
         timeout,
         trigger,
         trigger_on_finish,
@@ -48,27 +52,37 @@ __all__ = [
     "ArtifactCorrupt",
     "ArtifactMissing",
     "CaughtException",
+    "Config",
+    "Flow",
     "FlowError",
     "FlowSpec",
+    "IncludeFile",
     "JSONType",
     "MergeConflict",
+    "MissingInMerge",
     "NextError",
     "NotPicklable",
     "Parameter",
     "ParameterError",
     "ReadOnly",
+    "Run",
+    "Runner",
+    "Step",
     "StepTimeout",
     "StillrunError",
+    "Task",
     "batch",
     "card",
     "catch",
     "conda",
     "conda_base",
+    "config_expr",
     "current",
     "environment",
     "exit_hook",
     "inputs",
     "kubernetes",
+    "namespace",
     "parallel",
     "project",
     "pypi",
@@ -77,6 +91,7 @@ __all__ = [
     "resources",
     "retry",
     "schedule",
+    "secrets",
     "step",
     "timeout",
     "tolerance",
@@ -87,19 +102,28 @@ __all__ = [
 
 _HOMES = {
     "CaughtException": "caught",
+    "Config": "configs",
+    "Flow": "client",
     "FlowSpec": "flow",
+    "IncludeFile": "parameters",
     "JSONType": "parameters",
     "Parameter": "parameters",
+    "Run": "client",
+    "Runner": "client",
+    "Step": "client",
+    "Task": "client",
     "batch": "task_decorators",
     "card": "task_decorators",
     "catch": "task_decorators",
     "conda": "decorators",
     "conda_base": "decorators",
+    "config_expr": "configs",
     "current": "context",
     "environment": "task_decorators",
     "exit_hook": "task_decorators",
     "inputs": "decorators",
     "kubernetes": "task_decorators",
+    "namespace": "client",
     "parallel": "task_decorators",
     "project": "task_decorators",
     "pypi": "decorators",
@@ -108,6 +132,7 @@ _HOMES = {
     "resources": "task_decorators",
     "retry": "task_decorators",
     "schedule": "task_decorators",
+    "secrets": "task_decorators",
     "step": "decorators",
     "timeout": "task_decorators",
     "tolerance": "decorators",

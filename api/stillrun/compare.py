@@ -274,7 +274,7 @@ def main() -> None:
     """Answer one job after the other, each a line of JSON, until there are no more."""
     import warnings
 
-    from stillrun.flowfile import Refused, load
+    from stillrun.flowfile import Refused, load_as_asked
     from stillrun.reader import ArtifactReader
 
     warnings.simplefilter("ignore")
@@ -282,7 +282,7 @@ def main() -> None:
     os.dup2(2, 1)  # what the flow prints is no answer
     first = json.loads(sys.stdin.readline())
     try:
-        load(first["file"], first["source"], first.get("class"), first.get("tree"))
+        load_as_asked(first)
     except Refused as refused:
         print(json.dumps({"error": refused.error["message"]}), file=answers, flush=True)
         return

@@ -68,7 +68,7 @@ class Current:
 
     def get(self, name: str, default: Any = None) -> Any:
         """The fact of that name, or ``default`` when there is none or it is None."""
-        value = getattr(self, name, None) if not name.startswith("_") else None
+        value = getattr(self, name, None) if not name.startswith("_") and name not in ("run", "task") else None
         return default if value is None else value
 
     @property
@@ -122,6 +122,73 @@ class Current:
         return self._facts.get("namespace")
 
     @property
+    def tags(self) -> frozenset[str]:
+        """The tags that the run was started with."""
+        return frozenset(self._facts.get("tags", ()))
+
+    @property
+    def tempdir(self) -> str | None:
+        """A folder for temporary files."""
+        import tempfile
+
+        return tempfile.gettempdir() if self._facts else None
+
+    @property
+    def graph_info(self) -> Any:
+        """The steps of the flow, by name, as its description has them."""
+        return self._facts["graph"]() if self._facts else None
+
+    @property
+    def run(self) -> Any:
+        """The client's object of the run."""
+        return None if not self._facts else _client("Run", f"{self.flow_name}/{self.run_id}")
+
+    @property
+    def task(self) -> Any:
+        """The client's object of the task."""
+        return None if not self._facts else _client("Task", self.pathspec)
+
+    @property
+    def trigger(self) -> None:
+        """What started a deployed run; None on this machine."""
+        return None
+
+    @property
+    def project_name(self) -> str | None:
+        """The project that the flow belongs to, by @project."""
+        return self._facts.get("project_name")
+
+    @property
+    def branch_name(self) -> str | None:
+        """The branch of the project: ``user.NAME``, ``test.BRANCH``, ``prod`` or ``prod.BRANCH``."""
+        return self._facts.get("branch_name")
+
+    @property
+    def project_flow_name(self) -> str | None:
+        """PROJECT.BRANCH.FLOW."""
+        return self._facts.get("project_flow_name")
+
+    @property
+    def is_production(self) -> bool | None:
+        """Whether the branch is for production."""
+        return self._facts.get("is_production")
+
+    @property
+    def is_user_branch(self) -> bool | None:
+        """Whether the branch is a user's own."""
+        return self._facts.get("is_user_branch")
+
+    @property
+    def card(self) -> Any:
+        """What the task's card shows: ``current.card.append(component)``."""
+        return self._facts.get("card")
+
+    @property
+    def parallel(self) -> Any:
+        """Where a task of a parallel step stands: ``num_nodes``, ``node_index``, ``main_ip``, ``control_task_id``."""
+        return self._facts.get("parallel")
+
+    @property
     def parameter_names(self) -> list[str]:
         """Names of the run's parameters."""
         return list(self._parameters)
@@ -133,6 +200,12 @@ class Current:
 
     def __repr__(self) -> str:
         return f"<current {self.pathspec or 'no task is running'}>"
+
+
+def _client(name: str, pathspec: str | None) -> Any:
+    from stillrun import client
+
+    return getattr(client, name)(pathspec)
 
 
 current = Current()

@@ -11,7 +11,7 @@ import sys
 import traceback
 
 from stillrun.context import current
-from stillrun.flowfile import Refused, load
+from stillrun.flowfile import Refused, load_as_asked
 from stillrun.frames import unpack
 from stillrun.reader import ArtifactReader
 from stillrun.task import opened
@@ -29,7 +29,7 @@ def main() -> None:
         header, body = next(unpack(bytearray(file.read())))
     mode, asked, spec = sys.argv[3], header["load"], header["spec"]
     try:
-        loaded = load(asked["file"], asked["source"], asked.get("class"), asked.get("tree"))
+        loaded = load_as_asked(asked)
     except Refused as refused:
         sys.exit(f"stillrun: {refused.error['message']}")
     flow, arguments = opened(loaded, spec, ArtifactReader(body))

@@ -5,6 +5,7 @@ They only write down what was asked for; the engine reads it from the flow's des
 
 from __future__ import annotations
 
+import os
 import sys
 
 from stillrun.errors import FlowError
@@ -16,10 +17,53 @@ if TYPE_CHECKING:
 
     Decorated = TypeVar("Decorated")
 
-__all__ = ["ASKED", "STEP", "conda", "conda_base", "inputs", "pypi", "pypi_base", "step", "tolerance", "volatile"]
+__all__ = [
+    "ASKED",
+    "STEP",
+    "conda",
+    "conda_base",
+    "configurable",
+    "inputs",
+    "line_of_user",
+    "pypi",
+    "pypi_base",
+    "step",
+    "tolerance",
+    "volatile",
+]
 
+_OWN = os.path.dirname(os.path.abspath(__file__)) + os.sep
 STEP = "__stillrun_step__"  # attribute of a function that is a step
 ASKED = "__stillrun_decorators__"  # list on a step or a flow: what its decorators asked for, in source order
+
+
+def line_of_user() -> int:
+    """The line of the flow's file that called into this package."""
+    frame: Any = sys._getframe(1)
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(_OWN):
+        frame = frame.f_back
+    return int(frame.f_lineno)
+
+
+def configurable(decorator: Decorated) -> Decorated:
+    """Let a decorator's arguments be expressions over configurations that are made after it is written down."""
+    call: Any = decorator
+
+    def asked(target: Any = None, **named: Any) -> Any:
+        configs = sys.modules.get("stillrun.configs")
+        if configs is None or not named:
+            return call(target, **named) if target is not None else call(**named)
+        line = line_of_user()
+
+        def attach(decorated: Any) -> Any:
+            done = call(**configs.settled(named))(decorated)
+            vars(done)[ASKED][0]["line"] = line
+            return done
+
+        return attach if target is None else attach(target)
+
+    asked.__doc__, asked.__name__ = call.__doc__, call.__name__
+    return asked  # type: ignore[return-value]  # it is called alike
 
 
 def step(function: Decorated) -> Decorated:
@@ -33,6 +77,7 @@ def step(function: Decorated) -> Decorated:
     return function
 
 
+@configurable
 def pypi(
     target: Any = None,
     *,
@@ -63,9 +108,10 @@ def pypi(
     resolver: "uv" (default) or "pip-tools". platforms: others to lock for as well, such as ["osx-arm64"].
     disabled: take the step out of the flow's ``pypi_base``.
     """
-    return _asking("pypi", "step", target, locals(), sys._getframe(1).f_lineno)
+    return _asking("pypi", "step", target, locals(), line_of_user())
 
 
+@configurable
 def conda(
     target: Any = None,
     *,
@@ -93,9 +139,10 @@ def conda(
     virtual_packages: what the machine is taken to have, such as ``{"__cuda": "12.4"}``.
     disabled: take the step out of the flow's ``conda_base``.
     """
-    return _asking("conda", "step", target, locals(), sys._getframe(1).f_lineno)
+    return _asking("conda", "step", target, locals(), line_of_user())
 
 
+@configurable
 def pypi_base(
     target: Any = None,
     *,
@@ -116,9 +163,10 @@ def pypi_base(
     disabled: bool | None = None,
 ) -> Any:
     """Do for every step of the flow what ``pypi`` does for one; a step's own words win."""
-    return _asking("pypi_base", "flow", target, locals(), sys._getframe(1).f_lineno)
+    return _asking("pypi_base", "flow", target, locals(), line_of_user())
 
 
+@configurable
 def conda_base(
     target: Any = None,
     *,
@@ -136,7 +184,7 @@ def conda_base(
     disabled: bool | None = None,
 ) -> Any:
     """Do for every step of the flow what ``conda`` does for one; a step's own words win."""
-    return _asking("conda_base", "flow", target, locals(), sys._getframe(1).f_lineno)
+    return _asking("conda_base", "flow", target, locals(), line_of_user())
 
 
 def volatile(*names: str) -> Any:
@@ -146,7 +194,7 @@ def volatile(*names: str) -> Any:
     """
     if not names or not _is_texts(list(names)):
         raise FlowError("@volatile takes the names of artifacts.", cure='Write @volatile("started_at").')
-    return _saying("volatile", {"names": list(names)}, sys._getframe(1).f_lineno)
+    return _saying("volatile", {"names": list(names)}, line_of_user())
 
 
 def tolerance(*, rtol: float | None = None, atol: float | None = None, **artifacts: Mapping[str, float]) -> Any:
@@ -168,7 +216,7 @@ def tolerance(*, rtol: float | None = None, atol: float | None = None, **artifac
         raise FlowError("@tolerance says of no artifact how much it may differ.", cure="Write @tolerance(rtol=1e-9).")
     # numbers as text: records hold no floats
     told = {name: {key: repr(float(each)) for key, each in limits.items()} for name, limits in asked.items()}
-    return _saying("tolerance", told, sys._getframe(1).f_lineno)
+    return _saying("tolerance", told, line_of_user())
 
 
 def inputs(*patterns: str) -> Any:
@@ -179,7 +227,7 @@ def inputs(*patterns: str) -> Any:
     """
     if not patterns or not _is_texts(list(patterns)):
         raise FlowError("@inputs takes patterns of files.", cure='Write @inputs("data/*.parquet").')
-    return _saying("inputs", {"patterns": list(patterns)}, sys._getframe(1).f_lineno)
+    return _saying("inputs", {"patterns": list(patterns)}, line_of_user())
 
 
 def _saying(name: str, attributes: dict[str, Any], line: int) -> Any:

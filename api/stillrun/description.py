@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 
 from stillrun.decorators import ASKED
 from stillrun.flow import FlowSpec
@@ -23,7 +24,10 @@ def describe(flow: type, source: str) -> dict[str, Any]:
     """The description of a flow. source: the user's path of its file."""
     graph = graph_of(flow)
     problems = [*problems_of(graph), *_parameter_problems(flow, graph), *_decorator_problems(flow, graph)]
+    configs = sys.modules.get("stillrun.configs")
     return {
+        "configs": dict(configs.kept) if configs is not None else {},
+        "decorated": list(getattr(flow, "__stillrun_decorated__", ())),
         "name": flow.__name__,
         "file": os.path.basename(source),
         "doc": _doc(flow.__doc__),

@@ -7,6 +7,7 @@ __all__ = [
     "ArtifactMissing",
     "FlowError",
     "MergeConflict",
+    "MissingInMerge",
     "NetworkRefused",
     "NextError",
     "NotPicklable",
@@ -98,6 +99,10 @@ class NetworkRefused(StillrunError, ConnectionError):
 
 class MergeConflict(StillrunError):
     """Branches hold different values of an artifact that was to be merged, or none holds it."""
+
+
+class MissingInMerge(MergeConflict):
+    """No branch holds an artifact that was to be merged."""
 
 
 class ArtifactMissing(StillrunError, AttributeError):

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from stillrun.joined import Inputs
     from stillrun.taskstate import TaskState
 
-__all__ = ["FlowSpec", "run_as_library"]
+__all__ = ["FlowSpec", "is_library", "run_as_library"]
 
 _COMMAND = "import sys; del sys.path[0]; from stillrun_cli.main import main; main()"
 """Not -m, which would put the working directory, and a user's json.py in it, before the standard library."""
@@ -28,6 +28,11 @@ def run_as_library() -> None:
     """From now on, making an instance of a flow does nothing: this process was told what to do with it."""
     global _as_library
     _as_library = True
+
+
+def is_library() -> bool:
+    """Whether this process was told what to do with the flows that it imports."""
+    return _as_library
 
 
 class FlowSpec:

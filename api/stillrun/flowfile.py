@@ -8,10 +8,13 @@ import os
 import sys
 import traceback
 
+from stillrun.decorators import ASKED
 from stillrun.description import parameters_of
+from stillrun.errors import StillrunError
 from stillrun.failure import error, error_of
 from stillrun.flow import FlowSpec, run_as_library
 from stillrun.graph import steps_of
+from stillrun.metaflow_names import is_installed, serve_metaflow
 from stillrun.modules import ModuleList
 from stillrun.nearest import did_you_mean, listed
 from stillrun.places import Places, places_of, python_prefixes
@@ -19,11 +22,11 @@ from stillrun.places import Places, places_of, python_prefixes
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from dataclasses import dataclass
-    from typing import Any
+    from typing import Any, Mapping, Sequence
 else:
     from stillrun.light import dataclass
 
-__all__ = ["LoadedFlow", "Refused", "load"]
+__all__ = ["LoadedFlow", "Refused", "load", "load_as_asked"]
 
 
 class Refused(Exception):
@@ -46,18 +49,62 @@ class LoadedFlow:
     not_recorded: tuple[str, ...]  # folders whose files are not the step's inputs
 
 
-def load(file: str, source: str, class_name: str | None, tree: str | None = None) -> LoadedFlow:
+def load(
+    file: str,
+    source: str,
+    class_name: str | None,
+    tree: str | None = None,
+    *,
+    configs: Mapping[str, str] | None = None,
+    decorated: Sequence[str] = (),
+) -> LoadedFlow:
     """Import a flow file and find its flow. Raises Refused.
+
+    configs: texts of its configurations, by name. decorated: decorators for every step that lacks them, as typed.
 
     The file's folder goes first on sys.path, and the module is registered under the file's name, so that classes
     defined in it can be pickled.
     """
     places = places_of(file, source, tree)
+    if configs:
+        from stillrun.configs import given
+
+        given.update(configs)
     module = _imported(places)
     flow = _flow_in(module, class_name, places)
+    _decorate(flow, decorated)
     not_recorded = (*python_prefixes(), places.tree + os.sep)
     names = tuple(parameters_of(flow))
     return LoadedFlow(flow, places, steps_of(flow), names, ModuleList(places.tree), not_recorded)
+
+
+def load_as_asked(header: Mapping[str, Any]) -> LoadedFlow:
+    """The flow of a 'load' message of docs/spec/host-protocol.md. Raises Refused."""
+    return load(
+        header["file"],
+        header["source"],
+        header.get("class"),
+        header.get("tree"),
+        configs=header.get("configs"),
+        decorated=header.get("decorated") or (),
+    )
+
+
+def _decorate(flow: Any, decorated: Sequence[str]) -> None:
+    """Put decorators on every step that has none of the name."""
+    if not decorated:
+        return
+    from stillrun.typed import typed_decorator
+
+    flow.__stillrun_decorated__ = list(decorated)
+    for text in decorated:
+        try:
+            name, decorator = typed_decorator(text)
+            for function in steps_of(flow).values():
+                if all(each["name"] != name for each in vars(function).get(ASKED, ())):
+                    decorator(function)
+        except StillrunError as err:
+            raise Refused(error("flow", f"--with {text}: {err.what}", cure=err.cure)) from err
 
 
 def _imported(places: Places) -> Any:
@@ -74,6 +121,7 @@ def _imported(places: Places) -> Any:
             )
         )
     run_as_library()
+    serve_metaflow()
     sys.argv = [places.source]
     sys.path.insert(0, os.path.dirname(places.file))
     loader = importlib.machinery.SourceFileLoader(name, places.file)
@@ -143,6 +191,11 @@ def _flow_in(module: Any, class_name: str | None, places: Places) -> type:
     leaves = [each for each in own if not any(other is not each and issubclass(other, each) for other in own)]
     if not leaves:
         cure = "Derive a class from FlowSpec: class MyFlow(FlowSpec)."
+        if is_installed():
+            cure = (
+                "It imports Metaflow itself, which is installed here; set STILLRUN_METAFLOW=names to have Stillrun serve "
+                "these names, or write 'from stillrun import ...'."
+            )
         raise Refused(error("no_flow", f"{name} has no flow.", file=places.source, cure=cure))
     if len(leaves) > 1:
         names = [each.__name__ for each in leaves]

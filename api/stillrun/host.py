@@ -22,7 +22,7 @@ from stillrun.children import Child, leave, own_session, spawn, usable_output
 from stillrun.description import describe, parameters_of
 from stillrun.errors import StillrunError
 from stillrun.failure import error, error_of
-from stillrun.flowfile import LoadedFlow, Refused, load
+from stillrun.flowfile import LoadedFlow, Refused, load_as_asked
 from stillrun.frames import Connection, pack, unpack
 from stillrun.parameters import values_of
 from stillrun.places import FACE
@@ -353,7 +353,7 @@ def _load_flow(header: Mapping[str, Any]) -> LoadedFlow:
     except OSError as err:
         what = f"the working directory {header['cwd']} cannot be entered ({err.strerror})."
         raise Refused(error("flow", what, cure="Start the run from a folder that exists.")) from err
-    return load(header["file"], header["source"], header.get("class"), header.get("tree"))
+    return load_as_asked(header)
 
 
 def _report(outcome: Outcome, result: int) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from stillrun.errors import ArtifactMissing, FlowError, MergeConflict
+from stillrun.errors import ArtifactMissing, FlowError, MergeConflict, MissingInMerge
 from stillrun.nearest import did_you_mean, listed
 
 TYPE_CHECKING = False
@@ -139,7 +139,7 @@ def _held_by_branches(inputs: Inputs) -> dict[str, list[Input]]:
 def _refuse_missing(include: Iterable[str] | None, held: Mapping[str, Any]) -> None:
     missing = [name for name in include or () if name not in held]
     if missing:
-        raise MergeConflict(
+        raise MissingInMerge(
             f"no branch has an artifact {listed(repr(name) for name in missing)}, which include asks for.",
             cure=did_you_mean(missing[0], held) or f"They have: {listed(sorted(held))}.",
         )

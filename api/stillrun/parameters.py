@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import sys
-
+from stillrun.decorators import line_of_user
 from stillrun.errors import ParameterError, ReadOnly
 
 TYPE_CHECKING = False
@@ -11,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from typing import Any
 
-__all__ = ["JSONType", "Parameter", "ParameterContext", "values_of"]
+__all__ = ["IncludeFile", "JSONType", "Parameter", "ParameterContext", "values_of"]
 
 
 class _Unset:
@@ -48,7 +47,7 @@ class Parameter:
     name: how it is given, ``--name VALUE`` or the environment's STILLRUN_RUN_NAME.
     default: used when none is given; a function is called once, when the run starts.
     type: int, float, str, bool, JSONType, or any function from text to a value; taken from the default if not given.
-    required: refuse to start without a value. help: one line for ``--help``.
+    required: refuse to start without a value. help: one line for ``--help``. separator: cuts a text into a list.
     """
 
     def __init__(
@@ -58,19 +57,27 @@ class Parameter:
         type: Callable[[str], Any] | None = None,  # noqa: A002  # the word that flows use
         required: bool = False,
         help: str | None = None,  # noqa: A002  # the word that flows use
+        show_default: bool | None = None,
+        separator: str | None = None,
         **other: Any,
     ) -> None:
         if other:
             raise ParameterError(
-                f"Parameter {name!r} has no argument {sorted(other)[0]!r}.",
-                cure="It takes: name, default, type, required, help.",
+                f"{self.__class__.__name__} {name!r} has no argument {sorted(other)[0]!r}.",
+                cure="It takes: name, default, type, required, help, separator, show_default.",
             )
+        if separator is not None and type not in (None, str):
+            raise ParameterError(f"Parameter {name!r}: a separator cuts text, and its type is not str.")
+        if isinstance(type, str) and type.upper() == "JSON":
+            type = JSONType  # noqa: A001  # the word that flows use
+        self.separator = separator
+        self.show_default = show_default
         self.name = name
         self.default = default
         self.type = type if type is not None else _type_of(default)
         self.required = bool(required)
         self.help = help
-        self.line = sys._getframe(1).f_lineno
+        self.line = line_of_user()
 
     @property
     def has_default(self) -> bool:
@@ -103,7 +110,7 @@ class Parameter:
     def value_of(self, text: str | None, context: ParameterContext) -> Any:
         """The value for a text that was given, or for none. Raises ParameterError."""
         if text is not None:
-            return self._convert(text, "the value")
+            return self._cut(self._convert(text, "the value"))
         if not self.has_default or self.default is None:
             if self.required:
                 raise ParameterError(
@@ -111,7 +118,11 @@ class Parameter:
                     cure=f"Give it with --{self.name} VALUE or with STILLRUN_RUN_{self.name.upper()}.",
                 )
             return None
-        return self._default_value(context)
+        return self._cut(self._default_value(context))
+
+    def _cut(self, value: Any) -> Any:
+        """A list, where a separator cuts the text."""
+        return value.split(self.separator) if self.separator is not None and isinstance(value, str) else value
 
     def _default_value(self, context: ParameterContext) -> Any:
         value = self.default
@@ -140,6 +151,41 @@ class Parameter:
         return ParameterError(
             f"parameter {self.name!r}: {what} {value!r} is not of type {self.type_name}{reason}.",
             cure=_CURES.get(self.type_name, f"Give what {self.type_name} accepts."),
+        )
+
+
+class IncludeFile(Parameter):
+    """A file whose content goes with the run: ``IncludeFile("data", default="data.csv")``; ``self.data`` is its text.
+
+    is_text: False for bytes. encoding: of the text. default: a path, or a function that gives one.
+    """
+
+    def __init__(self, name: str, is_text: bool = True, encoding: str | None = None, **other: Any) -> None:
+        super().__init__(name, **other)
+        self.is_text, self.encoding = is_text, encoding or "utf-8"
+        self.type = str
+        self.line = line_of_user()
+
+    @property
+    def type_name(self) -> str:
+        """A file's path, to whoever gives it."""
+        return "FILE"
+
+    def value_of(self, text: str | None, context: ParameterContext) -> Any:
+        """The content of the file that was given, or of the default."""
+        path = super().value_of(text, context)
+        if path is None:
+            return None
+        try:
+            with open(path, "rb") as file:
+                data = file.read()
+            return data.decode(self.encoding) if self.is_text else data
+        except OSError as err:
+            what = f"{path} cannot be read ({err.strerror})"
+        except (UnicodeDecodeError, LookupError) as err:
+            what = f"{path} is no text in {self.encoding} ({err})"
+        raise ParameterError(
+            f"file {self.name!r}: {what}.", cure=f"Give a file with --{self.name} PATH, or is_text=False for bytes."
         )
 
 

@@ -9,6 +9,7 @@ import sys
 from stillrun.caught import CaughtException
 from stillrun.context import Parameters, current
 from stillrun.errors import FlowError, NextError, NotPicklable, StepTimeout, StillrunError
+from stillrun.facts import facts_of
 from stillrun.failure import error_of
 from stillrun.flowfile import LoadedFlow
 from stillrun.graph import graph_of
@@ -71,6 +72,7 @@ def run_task(loaded: LoadedFlow, spec: Mapping[str, Any], body: bytes) -> Outcom
         "borrowed": recorder.borrowed,
         "reached": recorder.reached,
         "caught": caught,
+        "cards": _cards(failure is None),
         "error": failure,
     }
     return Outcome(result, data, code)
@@ -79,6 +81,11 @@ def run_task(loaded: LoadedFlow, spec: Mapping[str, Any], body: bytes) -> Outcom
 def _prepared(loaded: LoadedFlow, spec: Mapping[str, Any], reader: ArtifactReader) -> tuple[Any, TaskState]:
     """A flow instance that knows what it inherits, in the folder and with the variables of the task."""
     os.environ.update(spec.get("variables") or {})
+    secrets = getattr(loaded.steps.get(spec["step"]), "__stillrun_secrets__", None)
+    if secrets:
+        from stillrun.secret_values import secret_values
+
+        os.environ.update(secret_values(secrets))
     try:
         os.chdir(spec["cwd"])
     except OSError as err:
@@ -97,27 +104,13 @@ def _prepared(loaded: LoadedFlow, spec: Mapping[str, Any], reader: ArtifactReade
         parameters=spec["parameters"],
         foreach=spec["foreach"],
         joins=spec["join"],
+        splits_max=spec.get("splits_max"),
     )
     flow: Any = object.__new__(loaded.flow)  # a flow's own __init__ is not run
     object.__setattr__(flow, "_stillrun", state)
     names = tuple(name for name in loaded.parameters if name in spec["parameters"])
-    current._bind(_facts(loaded, spec), Parameters(names, flow))
+    current._bind(facts_of(loaded, spec), Parameters(names, flow))
     return flow, state
-
-
-def _facts(loaded: LoadedFlow, spec: Mapping[str, Any]) -> dict[str, Any]:
-    user = spec.get("user") or os.environ.get("USER") or os.environ.get("LOGNAME")
-    return {
-        "flow_name": loaded.flow.__name__,
-        "run_id": spec["run"],
-        "step_name": spec["step"],
-        "task_id": spec["task"],
-        "retry_count": spec.get("attempt", 0),
-        "origin_run_id": spec.get("origin_run"),
-        "pathspec": f"{spec['flow']}/{spec['run']}/{spec['step']}/{spec['task']}",
-        "username": user,
-        "namespace": f"user:{user}" if user else None,
-    }
 
 
 def _run_or_catch(
@@ -219,6 +212,13 @@ def _foreach_variable(loaded: LoadedFlow, spec: Mapping[str, Any]) -> str | None
             inner -= 1
         name = parent.name
     return None
+
+
+def _cards(done: bool) -> list[dict[str, Any]]:
+    """What the task's cards hold; nothing of a task that failed."""
+    cards = current.card if done else None
+    found: list[dict[str, Any]] = [] if cards is None else cards.to_records()
+    return found
 
 
 def _following(spec: Mapping[str, Any], state: TaskState) -> dict[str, Any] | None:

@@ -5,17 +5,17 @@ And those that other systems act on, such as ``@schedule``: they are kept with t
 
 from __future__ import annotations
 
-import sys
-
-from stillrun.decorators import ASKED
+from stillrun.decorators import ASKED, configurable, line_of_user
 from stillrun.errors import FlowError
+from stillrun.secret_values import SOURCES
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from typing import Any, Callable
 
 __all__ = [
+    "SECRETS",
     "batch",
     "card",
     "catch",
@@ -27,15 +27,18 @@ __all__ = [
     "resources",
     "retry",
     "schedule",
+    "secrets",
     "timeout",
     "trigger",
     "trigger_on_finish",
 ]
 
+SECRETS = "__stillrun_secrets__"  # list on a step: where its secrets are; it stays in the process
 RETRIES_MAX = 4
 """As many as Metaflow allows."""
 
 
+@configurable
 def retry(target: Any = None, *, times: int = 3, minutes_between_retries: float = 2) -> Any:
     """Run a failed task again, up to ``times`` times, after waiting for so many minutes (0.5 is half a minute).
 
@@ -47,6 +50,7 @@ def retry(target: Any = None, *, times: int = 3, minutes_between_retries: float 
     return _on("retry", "step", target, {"times": times, "delay_ms": int(delay * 60_000)})
 
 
+@configurable
 def catch(target: Any = None, *, var: str | None = None, print_exception: bool = True) -> Any:
     """Let the flow go on when a task of the step has failed, retries included.
 
@@ -57,6 +61,7 @@ def catch(target: Any = None, *, var: str | None = None, print_exception: bool =
     return _on("catch", "step", target, {"var": var, "print_exception": bool(print_exception)})
 
 
+@configurable
 def timeout(target: Any = None, *, seconds: float = 0, minutes: float = 0, hours: float = 0) -> Any:
     """End a task that runs longer: TimeoutException is raised in the step; what does not heed it is killed a while later."""
     parts = (("seconds", seconds, 1), ("minutes", minutes, 60), ("hours", hours, 3600))
@@ -66,6 +71,7 @@ def timeout(target: Any = None, *, seconds: float = 0, minutes: float = 0, hours
     return _on("timeout", "step", target, {"limit_ms": limit})
 
 
+@configurable
 def environment(target: Any = None, *, vars: Mapping[str, str] | None = None) -> Any:  # noqa: A002  # the word that flows use
     """Set environment variables in the step's tasks. They are kept with the run: use ``@secrets`` for what is secret."""
     given = dict(vars or {})
@@ -75,6 +81,30 @@ def environment(target: Any = None, *, vars: Mapping[str, str] | None = None) ->
     return _on("environment", "step", target, {"vars": {name: str(value) for name, value in given.items()}})
 
 
+@configurable
+def secrets(target: Any = None, *, sources: Sequence[Any] | None = None, role: str | None = None) -> Any:
+    """Set environment variables from where secrets are kept; their values never reach the store.
+
+    sources: each ``{"type": "environment", "names": ["DB_PASSWORD"]}`` (variables of whoever starts the run),
+    ``{"type": "file", "path": "secrets.env"}`` (lines NAME=VALUE), ``{"type": "keyring", "service": "db", "names": [...]}``,
+    or ``{"type": "inline", "options": {"env_vars": {...}}}``, whose values do stand in the code.
+    """
+    found: list[dict[str, Any]] = [{"type": each} if isinstance(each, str) else dict(each) for each in sources or ()]
+    for each in found:
+        if each.get("type") not in SOURCES:
+            raise FlowError(
+                f"@secrets knows no source of the type {each.get('type')!r}.", cure=f"There are: {', '.join(SOURCES)}."
+            )
+    told = [{key: value for key, value in each.items() if key != "options"} for each in found]
+
+    def attach(decorated: Any) -> Any:
+        vars(decorated).setdefault(SECRETS, []).extend(found)
+        return _on("secrets", "step", decorated, {"sources": told, **({"role": role} if role else {})})
+
+    return attach if target is None else attach(target)
+
+
+@configurable
 def resources(
     target: Any = None,
     *,
@@ -98,11 +128,13 @@ def parallel(target: Any = None) -> Any:
     return _on("parallel", "step", target, {})
 
 
+@configurable
 def card(target: Any = None, **options: Any) -> Any:
     """Ask for a report on each task of the step: ``current.card`` takes what it is to show."""
     return _on("card", "step", target, options)
 
 
+@configurable
 def project(target: Any = None, *, name: str, branch: str | None = None, production: bool = False) -> Any:
     """Say which project the flow belongs to: ``current.project_name``, ``current.branch_name``."""
     if not isinstance(name, str) or not name.replace("_", "").isalnum() or name != name.lower():
@@ -114,38 +146,44 @@ def project(target: Any = None, *, name: str, branch: str | None = None, product
     return _on("project", "flow", target, {key: value for key, value in given.items() if value is not None})
 
 
+@configurable
 def schedule(target: Any = None, **options: Any) -> Any:
     """When a deployed flow runs: cron, hourly, daily, weekly. Kept with the run; it does nothing on this machine."""
     return _on("schedule", "flow", target, options)
 
 
+@configurable
 def trigger(target: Any = None, **options: Any) -> Any:
     """Which events start a deployed flow. Kept with the run; it does nothing on this machine."""
     return _on("trigger", "flow", target, options)
 
 
+@configurable
 def trigger_on_finish(target: Any = None, **options: Any) -> Any:
     """Which flows start a deployed flow when they end. Kept with the run; it does nothing on this machine."""
     return _on("trigger_on_finish", "flow", target, options)
 
 
+@configurable
 def exit_hook(target: Any = None, **options: Any) -> Any:
     """Functions to call after a deployed run. Kept by name with the run; it does nothing on this machine."""
     return _on("exit_hook", "flow", target, options)
 
 
+@configurable
 def batch(target: Any = None, **options: Any) -> Any:
     """Run the step on AWS Batch. Kept with the run; on this machine the step runs here."""
     return _on("batch", "step", target, options)
 
 
+@configurable
 def kubernetes(target: Any = None, **options: Any) -> Any:
     """Run the step on Kubernetes. Kept with the run; on this machine the step runs here."""
     return _on("kubernetes", "step", target, options)
 
 
 def _on(name: str, level: str, target: Any, attributes: Mapping[str, Any]) -> Any:
-    line = sys._getframe(2).f_lineno
+    line = line_of_user()
     plain: dict[str, Any] = {key: _plain(value) for key, value in attributes.items()}
 
     def attach(decorated: Any) -> Any:

@@ -33,6 +33,7 @@ class TaskState:
         parameters: Mapping[str, Any],
         foreach: Sequence[Mapping[str, Any]],
         joins: bool,
+        splits_max: int | None = None,
     ) -> None:
         self.step = step
         self.steps = steps  # name of every step -> its function
@@ -41,6 +42,7 @@ class TaskState:
         self.loaded: dict[str, Any] = {}
         self.foreach = foreach
         self.joins = joins
+        self.splits_max = splits_max
         self.next: dict[str, Any] | None = None
         self._parameters = parameters
         self._parameter_values: dict[str, Any] = {}
@@ -151,6 +153,11 @@ class TaskState:
             raise NextError(
                 f"step {self.step!r}: foreach={foreach!r}, but self.{foreach} has no items, so no task would run.",
                 cure="Check where it is made, or give it at least one item.",
+            )
+        if self.splits_max is not None and len(items) > self.splits_max:
+            raise NextError(
+                f"step {self.step!r}: self.{foreach} has {len(items):,} items, and --max-num-splits allows {self.splits_max:,}.",
+                cure="Allow more, or split less.",
             )
         return len(items)
 

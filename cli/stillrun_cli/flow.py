@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from stillrun_cli.console import clean, common_options, paint, print_json, store_option
+from stillrun_cli.metaflow_options import before_options, merged, texts_of_configs
 from stillrun_cli.resume import resume_options, resume_run
 from stillrun_cli.run import RUN_CONTEXT, run_options, start_run
 from stillrun_cli.settings import caller, open_store
@@ -18,11 +19,12 @@ __all__ = ["flow_group"]
 @click.group(hidden=True, invoke_without_command=True)
 @click.option("--file", "file", required=True, hidden=True, type=click.Path(path_type=Path))
 @click.option("--class", "class_name", required=True, hidden=True)
+@before_options
 @store_option
 @click.pass_context
-def flow_group(ctx: click.Context, file: Path, class_name: str) -> None:
+def flow_group(ctx: click.Context, /, file: Path, class_name: str, **before: Any) -> None:
     """Run this flow, or look at its graph. `stillrun --help` lists what can be done with its runs."""
-    ctx.obj = (file.absolute(), class_name)
+    ctx.obj = (file.absolute(), class_name, before)
     root, ctx.info_name = ctx.find_root(), file.name
     root.info_name = "python"  # what a person has typed
     if ctx.invoked_subcommand is None:
@@ -34,8 +36,8 @@ def flow_group(ctx: click.Context, file: Path, class_name: str) -> None:
 @click.pass_context
 def run(ctx: click.Context, /, **options: Any) -> int:
     """Run this flow and keep its code, environments, inputs and results."""
-    file, class_name = ctx.obj
-    return start_run(ctx, file, class_name, **options)
+    file, class_name, before = ctx.obj
+    return start_run(ctx, file, class_name, **merged(before, options))
 
 
 @flow_group.command("resume", context_settings=RUN_CONTEXT)
@@ -44,8 +46,8 @@ def run(ctx: click.Context, /, **options: Any) -> int:
 @click.pass_context
 def resume(ctx: click.Context, /, origin_run_id: str, **options: Any) -> int:
     """Go on from an earlier run: [STEP]. What it did from the same code, environment and inputs is not done again."""
-    file, class_name = ctx.obj
-    return resume_run(ctx, file, class_name, f"{class_name}/{origin_run_id}", **options)
+    file, class_name, before = ctx.obj
+    return resume_run(ctx, file, class_name, f"{class_name}/{origin_run_id}", **merged(before, options))
 
 
 @flow_group.command("show")
@@ -97,14 +99,16 @@ def _default(parameter: dict[str, Any]) -> str:
 
 
 def _describe(ctx: click.Context) -> dict[str, Any]:
-    file, class_name = ctx.obj
+    file, class_name, before = ctx.obj
     from stillrun_engine.prepare import RunRequest, describe
     from stillrun_engine.stopping import StopSignals
     from stillrun_engine.warm import warm_host
 
     called = caller()
     with open_store(ctx, create=True) as store, StopSignals() as stop:
-        described = describe(store, RunRequest(file, called, class_name), stop, warm_host(store, called))
+        configs = texts_of_configs(before["configs"], before["config_values"])
+        request = RunRequest(file, called, class_name, configs=configs, decorated=tuple(before["decorated"]))
+        described = describe(store, request, stop, warm_host(store, called))
         described.executor.close()
     return dict(described.description)
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from stillrun_cli.console import clean, common_options, duration, paint, print_json, word
+from stillrun_cli.metaflow_options import texts_of_configs, with_options
 from stillrun_cli.narrator import Narrator, counted
 from stillrun_cli.settings import caller, default_workers, open_store
 from stillrun_engine.errors import sentence
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["flow_parameters", "run_command", "run_options", "start_run"]
 
+_TAG_MAX = 500
 _EXIT = {"ok": 0, "failed": 1}
 
 
@@ -65,7 +67,7 @@ def run_options(function: Any) -> Any:
         click.argument("parameters", nargs=-1, type=click.UNPROCESSED, metavar="[--PARAMETER VALUE]..."),
     ):
         function = option(function)
-    return function
+    return with_options(function)
 
 
 RUN_CONTEXT = {"ignore_unknown_options": True, "help_option_names": ["-h", "--help"]}
@@ -101,6 +103,12 @@ def start_run(
     reuse: bool,
     debug: bool,
     as_json: bool,
+    tags: Sequence[str],
+    decorated: Sequence[str],
+    configs: Sequence[tuple[str, str]],
+    config_values: Sequence[tuple[str, str]],
+    splits_max: int | None,
+    run_id_file: Path | None,
     resumed: Callable[[Store], Resumed] | None = None,
 ) -> int:
     """Run the flow in ``file`` and print how it went; the exit code. resumed: finds the run to go on from."""
@@ -124,15 +132,41 @@ def start_run(
             offline=offline,
             environment=environment,
             keep_packages=keep_packages,
+            tags=checked_tags(tags),
+            configs=texts_of_configs(configs, config_values),
+            decorated=tuple(decorated),
+            splits_max=splits_max,
             resumed=resumed(store) if resumed else _earlier(store, file, class_name) if reuse else None,
         )
-        narrator = Narrator(as_json=as_json, quiet=quiet)
+        narrator = _RunNarrator(run_id_file, as_json=as_json, quiet=quiet)
         with StopSignals() as stop:
             outcome = run_flow(store, request, stop, warm, narrator)
         _tell(narrator, outcome, as_json=as_json)
         if debug and outcome.failure is not None:
             _open_debugger(store, outcome)
     return 128 + stop.requested if stop.requested is not None else _EXIT[outcome.status]
+
+
+class _RunNarrator(Narrator):
+    """Writes the run's id to a file as soon as it has one."""
+
+    def __init__(self, run_id_file: Path | None, *, as_json: bool, quiet: bool) -> None:
+        super().__init__(as_json=as_json, quiet=quiet)
+        self._file = run_id_file
+
+    def run_begins(self, pathspec: str, facts: Mapping[str, Any]) -> None:
+        """The run has its name."""
+        if self._file is not None:
+            self._file.write_text(pathspec.split("/")[1], encoding="utf-8")
+        super().run_begins(pathspec, facts)
+
+
+def checked_tags(tags: Sequence[str]) -> tuple[str, ...]:
+    """The tags of a run, each once. A tag is one line of at most 500 bytes."""
+    for tag in tags:
+        if not tag.strip() or "\n" in tag or len(tag.encode()) > _TAG_MAX:
+            raise click.UsageError(f"--tag {tag[:40]!r}: a tag is one line of text of at most {_TAG_MAX} bytes.")
+    return tuple(dict.fromkeys(tags))
 
 
 def _tell(narrator: Narrator, outcome: RunOutcome, *, as_json: bool) -> None:

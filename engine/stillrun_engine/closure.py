@@ -90,6 +90,8 @@ def _task(run: KeptRun, task: Record, visited: set[str]) -> Iterator[tuple[str, 
         yield from _artifact(run.store, digest, f"artifact {name}/{artifact}", visited)
     for stream, digest in task["logs"].items():
         yield digest, f"{stream} of {name}"
+    if task.get("cards"):
+        yield task["cards"], f"the cards of {name}"
     for file in task["files"]:
         if file["kept"]:
             yield file["digest"], f"input file {file['path']}"

@@ -16,9 +16,9 @@ from stillrun_engine.errors import EngineError
 from stillrun_engine.face import keep_face
 from stillrun_engine.history import History
 from stillrun_engine.inputs import InputKeeper
-from stillrun_engine.local import LocalExecutor, load_request
+from stillrun_engine.local import LocalExecutor
 from stillrun_engine.plan import Split
-from stillrun_engine.replay_places import needed_folders, recorded_caller, refuse_damage, replay_places
+from stillrun_engine.replay_places import needed_folders, recorded_caller, recorded_load, refuse_damage, replay_places
 from stillrun_engine.reporter import Reporter
 from stillrun_engine.workspace import lay_out, make_workspace
 from stillrun_snapshot.checkout import checkout
@@ -63,9 +63,7 @@ def opened_task(run: KeptRun, caller: Caller, mode: str, reporter: Reporter) -> 
         called = recorded_caller(run, caller, workspace, {})
         tree = Digest(code["tree"])
         cwd = workspace.seen(workspace.cwd)
-        load = load_request(
-            checkout(store, tree), code["flow_file"], Path(run.record["source"]), run.record["class"], cwd
-        )
+        load = recorded_load(run, code, cwd)
         executor = LocalExecutor(1, load)
         try:
             places = replay_places(run, [task], called, executor, reporter, offline=False, other=None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import json
 import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -44,6 +45,7 @@ _TAKEN = (
     "finished",
     "borrowed",
     "reached",
+    "cards",
 )
 """What a reused task keeps of its record."""
 
@@ -83,6 +85,10 @@ class Identity:
     parameters: Mapping[str, str]
     cwd: Path
     offline: bool = False
+    user: str | None = None
+    origin_run: str | None = None
+    tags: tuple[str, ...] = ()
+    splits_max: int | None = None
 
 
 @dataclass(frozen=True)
@@ -146,6 +152,10 @@ class Desk:
             "inline_max": INLINE_MAX,
             "ignore": self._ignored,
             "offline": identity.offline,
+            "user": identity.user,
+            "origin_run": identity.origin_run,
+            "tags": list(identity.tags),
+            "splits_max": identity.splits_max,
         }
         work = TaskWork(key, assignment.attempt, assignment.environment, spec, body.joined())
         self._open[work.name] = _Open(assignment, TaskLog(self._spills))
@@ -191,6 +201,7 @@ class Desk:
                 "exit": dict(event.exit),
                 **self._borrowed(result),
                 **_reached(result),
+                **self._cards(result),
                 "usage": dict(event.usage),
                 "started": task.started,
                 "finished": timestamp(self._clock()),
@@ -229,6 +240,11 @@ class Desk:
         modules = sorted(set(result.get("modules", ())) - self._modules)
         found = {"modules": modules, **result.get("borrowed", {})}
         return {"borrowed": found} if any(found.values()) else {}
+
+    def _cards(self, result: Mapping[str, Any]) -> dict[str, Any]:
+        """What the task's cards hold, as one object; mostly nothing."""
+        cards = result.get("cards")
+        return {"cards": self._store.put(json.dumps(cards, sort_keys=True).encode(), compress=True)} if cards else {}
 
     def close(self) -> None:
         """Remove what unfinished tasks left behind."""

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from stillrun_engine.caller import Caller
 from stillrun_engine.diff import RunDiff
 from stillrun_engine.explain import explained
-from stillrun_engine.local import LocalExecutor, load_request
+from stillrun_engine.local import LocalExecutor
 from stillrun_engine.policy import Policy
-from stillrun_engine.replay_places import recorded_caller, replay_places
+from stillrun_engine.replay_places import recorded_caller, recorded_load, replay_places
 from stillrun_engine.reporter import Reporter
 from stillrun_engine.workspace import make_workspace
-from stillrun_snapshot.checkout import checkout
 from stillrun_snapshot.digest import Digest
 
 __all__ = ["open_values"]
@@ -32,8 +29,7 @@ def open_values(diff: RunDiff, caller: Caller, limit_s: float = 60.0, reporter: 
     workspace = make_workspace(store, run.record, same_path=False)
     try:
         called = recorded_caller(run, caller, workspace, {})
-        tree = checkout(store, Digest(code["tree"]))
-        load = load_request(tree, code["flow_file"], Path(run.record["source"]), run.record["class"], workspace.folder)
+        load = recorded_load(run, code, workspace.folder)
         executor = LocalExecutor(1, load)
         try:
             places = replay_places(run, tasks, called, executor, reporter or Reporter(), offline=False, other=None)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import selectors
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from stillrun_engine.errors import FlowRefused, HostLost, error_of
@@ -151,8 +152,20 @@ def _failed(work: TaskWork, reason: Exception) -> Finished:
     return Finished(work, {"ok": False, "artifacts": {}, "error": error}, b"", {"code": None, "signal": None})
 
 
-def load_request(tree: Path, flow_file: str, source: Path, class_name: str | None, cwd: Path) -> dict[str, Any]:
-    """The 'load' request of docs/spec/host-protocol.md: import ``flow_file`` of ``tree``, known to its user as ``source``."""
+def load_request(
+    tree: Path,
+    flow_file: str,
+    source: Path,
+    class_name: str | None,
+    cwd: Path,
+    *,
+    configs: Mapping[str, str] = MappingProxyType({}),
+    decorated: Sequence[str] = (),
+) -> dict[str, Any]:
+    """The 'load' request of docs/spec/host-protocol.md: import ``flow_file`` of ``tree``, known to its user as ``source``.
+
+    configs: texts of the flow's configurations; decorated: decorators for every step, such as 'retry:times=2'.
+    """
     return {
         "op": "load",
         "protocol": PROTOCOL,
@@ -161,4 +174,6 @@ def load_request(tree: Path, flow_file: str, source: Path, class_name: str | Non
         "source": str(source),
         "class": class_name,
         "cwd": str(cwd),
+        "configs": dict(configs),
+        "decorated": list(decorated),
     }

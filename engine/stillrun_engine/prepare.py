@@ -58,6 +58,10 @@ class RunRequest:
     offline: bool = False
     environment: str = "ambient"  # of steps that ask for none: 'ambient', 'pypi' or 'conda'
     keep_packages: KeepPackages = "all"
+    tags: tuple[str, ...] = ()
+    configs: Mapping[str, str] = field(default_factory=dict)  # texts of the flow's configurations, by name
+    decorated: tuple[str, ...] = ()  # decorators for every step, as typed: 'retry:times=2'
+    splits_max: int | None = None  # most tasks of one foreach
     resumed: Resumed | None = None  # the run whose tasks are reused where they can be
     limits: InputLimits = field(default_factory=InputLimits)
 
@@ -99,7 +103,15 @@ def describe(store: Store, request: RunRequest, stop: StopSignals, warm: WarmHos
     except BaseException:
         warm.process.close()
         raise
-    load = load_request(tree, flow_file, request.flow_file, request.class_name, caller.cwd)
+    load = load_request(
+        tree,
+        flow_file,
+        request.flow_file,
+        request.class_name,
+        caller.cwd,
+        configs=request.configs,
+        decorated=request.decorated,
+    )
     executor = LocalExecutor(request.max_workers, load, fresh=request.fresh_process, wake=stop.wake)
     try:
         executor.offer(ambient, warm.launch, warm.process)

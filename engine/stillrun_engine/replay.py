@@ -6,33 +6,36 @@ induction, when every task answers as it did, so does the whole run.
 
 from __future__ import annotations
 
-import ast
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from stillrun_engine import __version__
 from stillrun_engine.archive import KeptRun, key_of
-from stillrun_engine.caller import Caller
-from stillrun_engine.desk import Assignment, Desk, Identity, KeptTask, TaskInput
-from stillrun_engine.errors import Interrupted, ReplayRefused, error_of
+from stillrun_engine.desk import Assignment, Desk, KeptTask, TaskInput
+from stillrun_engine.errors import Interrupted
 from stillrun_engine.executor import Finished, Output, Started, TaskWork
 from stillrun_engine.explain import explained, first_divergence
-from stillrun_engine.history import History, new_run_id
+from stillrun_engine.history import History
 from stillrun_engine.inputs import InputKeeper
 from stillrun_engine.judge import TaskVerdict, judge_task, worst
-from stillrun_engine.local import LocalExecutor, load_request
+from stillrun_engine.local import LocalExecutor
 from stillrun_engine.machine import machine_facts
 from stillrun_engine.outcome import error_of_task
-from stillrun_engine.parts import keep_output
-from stillrun_engine.pathspec import nearest
 from stillrun_engine.places import ambient_of
 from stillrun_engine.plan import Split, TaskKey
 from stillrun_engine.policy import Policy
-from stillrun_engine.replay_places import ReplayPlace, needed_folders, recorded_caller, refuse_damage, replay_places
+from stillrun_engine.replay_head import Changed, ReplayRequest, head_of, identity_of, other_parameters
+from stillrun_engine.replay_places import (
+    ReplayPlace,
+    needed_folders,
+    recorded_caller,
+    recorded_load,
+    refuse_damage,
+    replay_places,
+)
 from stillrun_engine.replay_scope import possible_tasks, tasks_to_replay
 from stillrun_engine.reporter import Reporter
 from stillrun_engine.side_effects import SideEffects
@@ -41,36 +44,12 @@ from stillrun_engine.task_rules import rules_of
 from stillrun_engine.work import work_through
 from stillrun_engine.workspace import Workspace, lay_out, lay_out_for_some, make_workspace
 from stillrun_snapshot.capture import capture_code
-from stillrun_snapshot.checkout import checkout
 from stillrun_snapshot.clock import Clock, utc_now
 from stillrun_snapshot.digest import Digest
 
 __all__ = ["ReplayOutcome", "ReplayRequest", "replay_run"]
 
 Record = Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class ReplayRequest:
-    """How to replay. offline: a task that opens a network connection fails."""
-
-    caller: Caller
-    max_workers: int = 2
-    offline: bool = False
-    fresh_process: bool = False
-    compare_limit_s: float = 60.0  # most time to find out what differs in one artifact
-    only: tuple[str, ...] = ()  # steps; all of the pathspec's when empty
-    environment: Digest | None = None  # a lock to replay in instead of the recorded ones
-    ambient: bool = False  # replay in the caller's environment
-    parameters: Mapping[str, str] = field(default_factory=dict)  # other values, as typed
-    flow_file: Path | None = None  # code to replay instead of the recorded one
-    code: Digest | None = None  # the same, as it is kept already
-    no_network: bool = False  # tasks and the programs that they start have no network at all
-    explain: bool = True  # find out what differs, where the digests do
-    keep_going: bool = False  # leave out the tasks whose environment or files are not to be had, instead of refusing
-    forced: Mapping[str, str] = field(default_factory=dict)  # variables that tasks get, whatever was recorded
-    place: Path | None = None  # the folder to replay in, which is made and removed; a fresh one each time when None
-    same_path: bool = True  # tasks see it where the original ran, if this machine lets them
 
 
 @dataclass(frozen=True)
@@ -106,13 +85,7 @@ def replay_run(
     workspace = make_workspace(store, record, request.place, keep=keep, same_path=request.same_path)
     try:
         caller = recorded_caller(run, request.caller, workspace, request.forced, no_network=request.no_network)
-        load = load_request(
-            checkout(store, tree),
-            code["flow_file"],
-            Path(record["source"]),
-            record["class"],
-            workspace.seen(workspace.cwd),
-        )
+        load = recorded_load(run, code, workspace.seen(workspace.cwd))
         executor = LocalExecutor(request.max_workers, load, fresh=request.fresh_process, wake=stop.wake)
         try:
             other = ambient_of(store, caller) if request.ambient else request.environment
@@ -127,64 +100,13 @@ def replay_run(
             else:
                 files = lay_out_for_some(store, workspace, tree, tasks)
                 tasks = possible_tasks(run, tasks, left_out, refused, files)
-            changed = _Changed(other, other_code, _parameters(run, request, executor, tasks, other))
+            changed = Changed(other, other_code, other_parameters(run, request, executor, tasks, other))
             session = _Replay(run, tasks, left_out, request, workspace, places, load, changed, told, clock, stop)
             return session.go(executor, begun)
         finally:
             executor.close()
     finally:
         workspace.close()
-
-
-@dataclass(frozen=True)
-class _Changed:
-    """What is another than in the original; None or empty where nothing is."""
-
-    environment: Digest | None
-    code: Digest | None
-    parameters: Mapping[str, Mapping[str, str]]  # name -> artifact and text
-
-    def to_record(self) -> dict[str, Any]:
-        """As it stands in a verdict."""
-        return {
-            "environment": self.environment,
-            "code": self.code,
-            "parameters": {name: entry["text"] for name, entry in self.parameters.items()},
-        }
-
-
-def _parameters(
-    run: KeptRun, request: ReplayRequest, executor: LocalExecutor, tasks: list[Record], other: Digest | None
-) -> dict[str, dict[str, str]]:
-    """The parameters that are given another value, converted by the flow's own types."""
-    if not request.parameters:
-        return {}
-    unknown = sorted(set(request.parameters) - set(run.record["parameters"]))
-    if unknown:
-        raise ReplayRefused(
-            f"{run.pathspec} has no parameter '{unknown[0]}'.{nearest(unknown[0], list(run.record['parameters']))}"
-        )
-    host = executor.host(other or tasks[0]["environment"])
-    values = {name: _typed(entry["text"]) for name, entry in run.record["parameters"].items()}
-    answer = host.ask({"op": "parameters", "values": {**values, **request.parameters}})
-    if answer.header["op"] == "refused":
-        raise error_of(answer.header["error"])
-    found = {}
-    for name in request.parameters:
-        output = answer.header["artifacts"][name]
-        found[name] = {
-            "artifact": keep_output(run.store, output, answer.body, run.store.root),
-            "text": output["preview"],
-        }
-    return found
-
-
-def _typed(text: str) -> str:
-    """A recorded value as it would be typed; text stands in quotes there."""
-    try:
-        return str(ast.literal_eval(text))
-    except (ValueError, SyntaxError):
-        return text
 
 
 class _Replay:
@@ -199,7 +121,7 @@ class _Replay:
         workspace: Workspace,
         places: Mapping[str, ReplayPlace],
         load: Mapping[str, Any],
-        changed: _Changed,
+        changed: Changed,
         reporter: Reporter,
         clock: Clock,
         stop: StopSignals,
@@ -215,11 +137,11 @@ class _Replay:
         self._died: dict[TaskKey, Mapping[str, Any]] = {}
         self._originals = {key_of(task): task for task in tasks}
         self._verdicts: list[TaskVerdict] = []
-        self._history = History(store, _head(run, request, changed, clock), clock)
+        self._history = History(store, head_of(run, request, changed, clock), clock)
         entries = {**record["parameters"], **changed.parameters}
         parameters = {name: entry["artifact"] for name, entry in entries.items()}
         cwd = workspace.seen(workspace.cwd)
-        identity = Identity(run.spec.flow, str(run.spec.run), parameters, cwd, request.offline)
+        identity = identity_of(run, parameters, cwd, offline=request.offline)
         keeper = InputKeeper(store, workspace.root, workspace.cwd, real=workspace.own)
         self._effects = SideEffects([cwd, workspace.seen(workspace.root), Path(tempfile.gettempdir())])
         self._path = {"same": workspace.elsewhere is None, "reason": workspace.elsewhere}
@@ -367,41 +289,3 @@ class _Replay:
             {"environment": digest, "how": place.how, "lock": place.lock, "steps": sorted(steps[digest])}
             for digest, place in sorted(self.replay_places.items())
         ]
-
-
-def _head(run: KeptRun, request: ReplayRequest, changed: _Changed, clock: Clock) -> dict[str, Any]:
-    """What the replay's own run record says from the beginning: what the original's does, and that it is a replay."""
-    kept = ("code", "face", "class", "description", "parameters", "steps", "cwd", "source", "variables", "umask")
-    return {
-        **{name: run.record[name] for name in kept if name in run.record},
-        **_other_head(run, request, changed),
-        "flow": run.spec.flow,
-        "run": new_run_id(clock()),
-        "kind": "replay",
-        "origin": {"run": run.pathspec, "record": run.digest},
-        "environments": run.record.get("environments", {}) if changed.environment is None else {},
-        "settings": {
-            "max_workers": request.max_workers,
-            "fresh_process": request.fresh_process,
-            "offline": request.offline,
-            "no_network": request.no_network,
-            "keep_packages": run.record["settings"].get("keep_packages", "all"),
-        },
-        "machine": machine_facts(),
-        "user": None,
-        "captured": run.record.get("captured", False),
-        "not_kept": run.record.get("not_kept", []),
-        "failure": None,
-        "stillrun": __version__,
-    }
-
-
-def _other_head(run: KeptRun, request: ReplayRequest, changed: _Changed) -> dict[str, Any]:
-    """What of the record is another than the original's."""
-    found: dict[str, Any] = {"parameters": {**run.record["parameters"], **changed.parameters}}
-    if changed.code is not None:
-        found["code"] = changed.code
-    if changed.environment is not None:
-        kind = "ambient" if request.ambient else "lock"
-        found["steps"] = {step: {"environment": changed.environment, "kind": kind} for step in run.record["steps"]}
-    return found

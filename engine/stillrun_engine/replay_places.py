@@ -12,7 +12,7 @@ from stillrun_engine.caller import Caller
 from stillrun_engine.closure import check_objects, needed_objects
 from stillrun_engine.errors import ReplayRefused, RunDamaged
 from stillrun_engine.host_process import HostProcess, Launch
-from stillrun_engine.local import LocalExecutor
+from stillrun_engine.local import LocalExecutor, load_request
 from stillrun_engine.machine import RECORDED_VARIABLES
 from stillrun_engine.places import ambient_of, started
 from stillrun_engine.reporter import Reporter
@@ -24,7 +24,7 @@ from stillrun_envs.lock import read_lock
 from stillrun_snapshot.checkout import checkout
 from stillrun_snapshot.digest import Digest
 
-__all__ = ["ReplayPlace", "needed_folders", "recorded_caller", "refuse_damage", "replay_places"]
+__all__ = ["ReplayPlace", "needed_folders", "recorded_caller", "recorded_load", "refuse_damage", "replay_places"]
 
 Record = Mapping[str, Any]
 
@@ -71,6 +71,20 @@ def recorded_caller(
     umask = int(run.record["umask"], 8) if run.record.get("umask") else caller.umask
     return replace(
         caller, cwd=workspace.folder, variables=variables, forced=forced, wrapper=enclosure.wrapper, umask=umask
+    )
+
+
+def recorded_load(run: KeptRun, code: Record, cwd: Path) -> dict[str, Any]:
+    """The 'load' request of a kept run. code: its record, or that of the code to load instead; cwd: where its tasks are."""
+    tree, description = checkout(run.store, Digest(code["tree"])), run.description
+    return load_request(
+        tree,
+        code["flow_file"],
+        Path(run.record["source"]),
+        run.record["class"],
+        cwd,
+        configs=description.get("configs", {}),
+        decorated=description.get("decorated", ()),
     )
 
 

@@ -118,7 +118,17 @@ class _RunTasks:
         self._children = False
         self._done: dict[TaskKey, TaskInput] = {}
         self._failure: dict[str, Any] | None = None
-        identity = Identity(history.flow, history.run, prepared.parameters, cwd)
+        origin = history.record["origin"]
+        identity = Identity(
+            history.flow,
+            history.run,
+            prepared.parameters,
+            cwd,
+            user=history.record["user"],
+            origin_run=origin["run"].split("/")[1] if origin else None,
+            tags=tuple(history.record["tags"]),
+            splits_max=request.splits_max,
+        )
         keeper = InputKeeper(store, described.captured.root, cwd, request.limits)
         declared = _declared(described.description)
         self.desk = Desk(store, identity, history, keeper, reporter, clock, [store.root], described.modules, declared)
@@ -349,7 +359,8 @@ def _head(store: Store, request: RunRequest, prepared: Prepared, clock: Clock) -
             "keep_packages": request.keep_packages,
         },
         "machine": machine_facts(),
-        "user": _user(),
+        "user": _user(request.caller.variables),
+        "tags": sorted(set(request.tags)),
         "stillrun": __version__,
     }
 
@@ -369,7 +380,10 @@ def _announcement(request: RunRequest, prepared: Prepared) -> dict[str, Any]:
     }
 
 
-def _user() -> str | None:
+def _user(variables: Mapping[str, str]) -> str | None:
+    """Who runs it: METAFLOW_USER, as Metaflow's users know it, or the login name."""
+    if variables.get("STILLRUN_USER") or variables.get("METAFLOW_USER"):
+        return variables.get("STILLRUN_USER") or variables["METAFLOW_USER"]
     try:
         return getpass.getuser()
     except (KeyError, OSError):  # a container's user without a name

@@ -131,7 +131,7 @@ def test_static_branches_and_merging(host: HostProcess, tmp_path: Path) -> None:
     assert ran.value("join", "by_name") == (1, 2, 2, 2, None, None)
     assert ran.value("end", "seen") == ({"a", "b"}, 1, 2, True)
     errors = ran.value("join", "errors")
-    kinds = ["ArtifactMissing", "ArtifactMissing", "ArtifactMissing", "MergeConflict", "MergeConflict", "FlowError"]
+    kinds = ["ArtifactMissing", "ArtifactMissing", "ArtifactMissing", "MergeConflict", "MissingInMerge", "FlowError"]
     assert [kind for kind, _ in errors] == kinds
     texts = [text for _, text in errors]
     assert "left, right" in texts[0] and "only_left" in texts[1] and "inputs[0].x" in texts[2]

@@ -32,6 +32,8 @@ def describe(flow: type, source: str) -> dict[str, Any]:
         "file": os.path.basename(source),
         "doc": _doc(flow.__doc__),
         "class": flow.__qualname__,
+        "start": graph.start,
+        "end": graph.end,
         "steps": [
             {
                 "name": node.name,
@@ -40,6 +42,9 @@ def describe(flow: type, source: str) -> dict[str, Any]:
                 "kind": node.kind,
                 "next": node.next,
                 "foreach": node.foreach,
+                "switch": node.switch,
+                "condition": node.condition,
+                "parallel": node.parallel,
                 "decorators": node.decorators,
             }
             for node in graph.nodes.values()

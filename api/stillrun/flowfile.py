@@ -13,7 +13,7 @@ from stillrun.description import parameters_of
 from stillrun.errors import StillrunError
 from stillrun.failure import error, error_of
 from stillrun.flow import FlowSpec, run_as_library
-from stillrun.graph import steps_of
+from stillrun.graph import graph_of, steps_of
 from stillrun.metaflow_names import is_installed, serve_metaflow
 from stillrun.modules import ModuleList
 from stillrun.nearest import did_you_mean, listed
@@ -47,6 +47,7 @@ class LoadedFlow:
     parameters: tuple[str, ...]
     modules: ModuleList
     not_recorded: tuple[str, ...]  # folders whose files are not the step's inputs
+    end: str = "end"  # its last step
 
 
 def load(
@@ -75,7 +76,7 @@ def load(
     _decorate(flow, decorated)
     not_recorded = (*python_prefixes(), places.tree + os.sep)
     names = tuple(parameters_of(flow))
-    return LoadedFlow(flow, places, steps_of(flow), names, ModuleList(places.tree), not_recorded)
+    return LoadedFlow(flow, places, steps_of(flow), names, ModuleList(places.tree), not_recorded, graph_of(flow).end)
 
 
 def load_as_asked(header: Mapping[str, Any]) -> LoadedFlow:

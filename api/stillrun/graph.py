@@ -20,7 +20,7 @@ else:
 
 __all__ = ["Graph", "Node", "Problem", "graph_of", "steps_of"]
 
-END = "end"
+START, END = "start", "end"
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,10 @@ class Node:
     takes_inputs: bool
     next: list[str] = field(default_factory=list)
     foreach: str | None = None
+    switch: dict[str, str] | None = None  # case, as text, to step
+    condition: str | None = None  # the artifact that chooses among the cases
+    parallel: bool = False  # goes on to so many tasks at once
+    last: bool = False
 
     @property
     def line(self) -> int:
@@ -53,14 +57,21 @@ class Node:
 
     @property
     def kind(self) -> str:
-        """linear, split, foreach, join or end."""
+        """linear, split, foreach, switch, join or end."""
         if self.takes_inputs:
             return "join"
-        if self.name == END:
+        if self.last:
             return "end"
-        if self.foreach is not None:
+        if self.switch is not None:
+            return "switch"
+        if self.foreach is not None or self.parallel:
             return "foreach"
         return "split" if len(self.next) > 1 else "linear"
+
+    @property
+    def splits(self) -> bool:
+        """Whether several tasks follow one of its own."""
+        return self.foreach is not None or self.parallel or (self.switch is None and len(self.next) > 1)
 
 
 @dataclass
@@ -70,6 +81,8 @@ class Graph:
     flow: type
     nodes: dict[str, Node]
     problems: list[Problem]
+    start: str = START
+    end: str = END
 
     @property
     def line(self) -> int:
@@ -86,16 +99,55 @@ def steps_of(flow: type) -> dict[str, Any]:
 
 def graph_of(flow: type) -> Graph:
     """The graph of a flow."""
+    if flow in _graphs:
+        return _graphs[flow]
     graph = Graph(flow, {}, [])
-    for name, function in steps_of(flow).items():
-        source = step_source(flow, name, function)
-        graph.nodes[name] = _node(graph, name, function, source)
+    functions = steps_of(flow)
+    sources = {name: step_source(flow, name, function) for name, function in functions.items()}
+    graph.end = _end_of(sources)
+    for name, function in functions.items():
+        graph.nodes[name] = _node(graph, name, function, sources[name])
+    graph.start = _start_of(graph)
+    _graphs[flow] = graph
     return graph
+
+
+_graphs: dict[type, Graph] = {}
+
+
+def _end_of(sources: dict[str, StepSource]) -> str:
+    """``end``, or the only step that does not say what comes next."""
+    silent = [
+        name
+        for name, source in sources.items()
+        if source.node is not None and not _calls(source.node, _receiver(source))
+    ]
+    return END if END in sources or len(silent) != 1 else silent[0]
+
+
+def _start_of(graph: Graph) -> str:
+    """``start``, or the only step that no other goes on to."""
+    reached = {target for node in graph.nodes.values() for target in node.next if target != node.name}
+    first = [name for name in graph.nodes if name not in reached]
+    return START if START in graph.nodes or len(first) != 1 else first[0]
+
+
+def _receiver(source: StepSource) -> str:
+    """What a step calls its flow."""
+    node: Any = source.node
+    taken = [each.arg for each in [*getattr(node.args, "posonlyargs", []), *node.args.args]]
+    return taken[0] if taken else "self"
+
+
+def _calls(function: Any, receiver: str) -> list[Any]:
+    """The calls of self.next() in a step, in the order of their lines."""
+    return sorted((each for each in ast.walk(function) if _is_next(each, receiver)), key=lambda call: call.lineno)
 
 
 def _node(graph: Graph, name: str, function: Any, source: StepSource) -> Node:
     decorators = list(getattr(function, ASKED, ()))
     node = Node(name, source, getattr(function, "__doc__", None), decorators, takes_inputs=False)
+    node.last = name == graph.end
     tell = _teller(graph, node)
     if source.node is None:
         tell(
@@ -126,11 +178,11 @@ def _teller(graph: Graph, node: Node) -> Teller:
 
 
 def _read_next(node: Node, function: ast.FunctionDef | ast.AsyncFunctionDef, receiver: str, tell: Teller) -> None:
-    calls: list[Any] = [each for each in ast.walk(function) if _is_next(each, receiver)]
-    calls.sort(key=lambda call: call.lineno)
-    if node.name == END:
+    calls = _calls(function, receiver)
+    if node.last:
         if calls:
-            tell("end_next", calls[0].lineno, "step 'end' calls self.next()", "Nothing comes after 'end': take it out.")
+            what, cure = f"step {node.name!r} calls self.next()", f"Nothing comes after {node.name!r}: take it out."
+            tell("end_next", calls[0].lineno, what, cure)
         return
     if not calls:
         cure = "End it with self.next(self.STEP)."
@@ -162,6 +214,9 @@ def _check_place(node: Node, function: Any, call: Any, tell: Teller) -> None:
 
 
 def _read_call(node: Node, call: Any, receiver: str, tell: Teller) -> None:
+    if len(call.args) == 1 and isinstance(call.args[0], ast.Dict):
+        _read_switch(node, call, receiver, tell)
+        return
     for argument in call.args:
         if not (
             isinstance(argument, ast.Attribute)
@@ -179,15 +234,57 @@ def _read_call(node: Node, call: Any, receiver: str, tell: Teller) -> None:
         _read_keyword(node, call, keyword, tell)
     if not call.args:
         tell("next_empty", call.lineno, f"step {node.name!r} names no step in self.next()", "Give it as self.NAME.")
-    if node.foreach is not None and len(call.args) > 1:
+    if (node.foreach is not None or node.parallel) and len(call.args) > 1:
         what = f"step {node.name!r} gives a foreach more than one step"
         tell("foreach_several", call.lineno, what, "Name one step; it can split further.")
 
 
+def _read_switch(node: Node, call: Any, receiver: str, tell: Teller) -> None:
+    """self.next({"a": self.x, "b": self.y}, condition="artifact")."""
+    node.switch = {}
+    for key, value in zip(call.args[0].keys, call.args[0].values):  # Python 3.8
+        is_step = isinstance(value, ast.Attribute) and isinstance(value.value, ast.Name) and value.value.id == receiver
+        if key is None or not is_step:
+            what = f"step {node.name!r} gives self.next() a case that is not a step"
+            tell("next_argument", value.lineno, what, 'Give cases as {"case": self.STEP}.')
+            continue
+        case = str(key.value) if isinstance(key, ast.Constant) else _source_of(key)
+        node.switch[case] = value.attr
+        if value.attr not in node.next:
+            node.next.append(value.attr)
+    named = {keyword.arg: keyword.value for keyword in call.keywords}
+    condition = named.pop("condition", None)
+    if isinstance(condition, ast.Constant) and isinstance(condition.value, str):
+        node.condition = condition.value
+    else:
+        what = f"step {node.name!r} chooses among steps, and does not name the artifact that decides"
+        tell("switch_condition", call.lineno, what, 'Name it as text: condition="artifact".')
+    for name in named:
+        what = f"step {node.name!r}: self.next() with cases does not take {name or '**'!r}"
+        tell("next_keyword", call.lineno, what, "It takes condition=.")
+    if not node.next:
+        tell("next_empty", call.lineno, f"step {node.name!r} names no step in self.next()", "Give at least one case.")
+
+
+def _source_of(node: Any) -> str:
+    parts: list[str] = []
+    while isinstance(node, ast.Attribute):
+        parts.append(node.attr)
+        node = node.value
+    return ".".join([node.id if isinstance(node, ast.Name) else "?", *parts[::-1]])
+
+
 def _read_keyword(node: Node, call: Any, keyword: ast.keyword, tell: Teller) -> None:
-    if keyword.arg != "foreach":
+    if keyword.arg == "num_parallel":
+        node.parallel = True
+    elif keyword.arg == "condition":
+        what = f"step {node.name!r} names a condition and no cases"
+        tell("switch_condition", call.lineno, what, 'Give cases: self.next({"a": self.x}, condition="artifact").')
+    elif keyword.arg != "foreach":
         what = f"step {node.name!r}: self.next() does not know {keyword.arg or '**'!r}"
-        tell("next_keyword", call.lineno, what, "It takes steps and foreach=.")
+        tell(
+            "next_keyword", call.lineno, what, "It takes steps and foreach= or num_parallel=, or cases and condition=."
+        )
     elif isinstance(keyword.value, ast.Constant) and isinstance(keyword.value.value, str):
         node.foreach = keyword.value.value
     else:

@@ -6,7 +6,7 @@ import ast
 from collections import Counter
 
 from stillrun.flow import FlowSpec
-from stillrun.graph import END, Graph, Node, Problem, nearest_step, problem_at
+from stillrun.graph import END, START, Graph, Node, Problem, nearest_step, problem_at
 from stillrun.nearest import listed
 from stillrun.source import assigned_names, class_source
 
@@ -16,25 +16,29 @@ if TYPE_CHECKING:
 
 __all__ = ["problems_of"]
 
-START = "start"
-
 
 def problems_of(graph: Graph) -> list[Problem]:
     """Everything that is wrong with a graph, in the order of the source."""
     problems = [*graph.problems, *_names(graph), *_ends(graph), *_unknown(graph)]
-    edges = {name: [each for each in node.next if each in graph.nodes] for name, node in graph.nodes.items()}
-    reached = _reachable(edges)
+    edges = {
+        name: [each for each in node.next if each in graph.nodes and not (node.switch is not None and each == name)]
+        for name, node in graph.nodes.items()
+    }
+    reached = _reachable(edges, graph.start)
+    problems += _catches(graph)
     problems += _unreachable(graph, reached)
     cycle = _cycle(edges)
     if cycle:
         way = " -> ".join(cycle)
         problems.append(problem_at(graph, "cycle", cycle, f"the steps form a cycle: {way}", _CYCLE_CURE))
-    elif START in graph.nodes:
+    elif graph.start in graph.nodes:
         problems += _Balance(graph, edges, reached).problems
     return sorted(problems, key=lambda each: (each.line, each.code))
 
 
-_CYCLE_CURE = "Take one of these self.next() out; repeat inside a step, or with foreach=."
+_CYCLE_CURE = (
+    "Take one of these self.next() out; repeat inside a step, with foreach=, or by a switch to the step itself."
+)
 
 
 def _names(graph: Graph) -> list[Problem]:
@@ -97,16 +101,29 @@ def _was_step(node: Any, name: str) -> bool:
 
 def _ends(graph: Graph) -> list[Problem]:
     problems = []
-    for name, where in ((START, "first"), (END, "last")):
-        if name not in graph.nodes:
-            what = f"{graph.flow.__name__} has no step {name!r}."
+    for found, name, where in ((graph.start, START, "first"), (graph.end, END, "last")):
+        if found not in graph.nodes:
+            what = f"{graph.flow.__name__} has no step {name!r}, and it cannot be told which step is its {where}."
             cure = f"Call its {where} step '{name}' and mark it with @step."
             problems.append(Problem(f"no_{name}", graph.line, None, what, cure))
-    end = graph.nodes.get(END)
+    end = graph.nodes.get(graph.end)
     if end is not None and end.takes_inputs:
-        what = "step 'end' takes inputs"
-        problems.append(problem_at(graph, "end_joins", [END], what, "Join in a step before it."))
+        what = f"step {graph.end!r} takes inputs"
+        problems.append(problem_at(graph, "end_joins", [graph.end], what, "Join in a step before it."))
     return problems
+
+
+def _catches(graph: Graph) -> list[Problem]:
+    """A failure can only be let pass where it is clear how to go on."""
+    cure = "Take @catch off, or let another step split."
+    return [
+        problem_at(
+            graph, "catch_splits", [name], f"@catch stands on {name!r}, whose next tasks its failure leaves open", cure
+        )
+        for name, node in graph.nodes.items()
+        if (node.foreach is not None or node.switch is not None or node.parallel)
+        and any(each["name"] == "catch" for each in node.decorators)
+    ]
 
 
 def _unknown(graph: Graph) -> list[Problem]:
@@ -124,9 +141,9 @@ def _unknown(graph: Graph) -> list[Problem]:
     ]
 
 
-def _reachable(edges: dict[str, list[str]]) -> set[str]:
+def _reachable(edges: dict[str, list[str]], start: str) -> set[str]:
     seen: set[str] = set()
-    waiting = [START] if START in edges else []
+    waiting = [start] if start in edges else []
     while waiting:
         name = waiting.pop()
         if name not in seen:
@@ -136,11 +153,11 @@ def _reachable(edges: dict[str, list[str]]) -> set[str]:
 
 
 def _unreachable(graph: Graph, reached: set[str]) -> list[Problem]:
-    if START not in graph.nodes:
+    if graph.start not in graph.nodes:
         return []
     cure = "Name it in a self.next(), or take it out."
     return [
-        problem_at(graph, "unreachable", [name], f"no way leads from 'start' to step {name!r}", cure)
+        problem_at(graph, "unreachable", [name], f"no way leads from {graph.start!r} to step {name!r}", cure)
         for name in graph.nodes
         if name not in reached
     ]
@@ -179,13 +196,13 @@ class _Balance:
         self.stacks: dict[str, Any] = {}
         for name in self._in_order():
             self.stacks[name] = self._stack(graph.nodes[name])
-        for split, _ in self.stacks.get(END, ()):
+        for split, _ in self.stacks.get(graph.end, ()):
             self._tell("never_joined", split, f"what step {split!r} splits is never joined", _JOIN_CURE)
 
     def _in_order(self) -> list[str]:
         """Reached steps, each after all that lead to it."""
         open_parents = {name: len(parents) for name, parents in self.parents.items()}
-        ready, order = [START], []
+        ready, order = [self.graph.start], []
         while ready:
             name = ready.pop(0)
             order.append(name)
@@ -197,15 +214,13 @@ class _Balance:
 
     def _leaving(self, parent: str, child: str) -> Any:
         node = self.graph.nodes[parent]
-        splits = len(node.next) > 1 or node.foreach is not None
-        return (*self.stacks[parent], (parent, child)) if splits else self.stacks[parent]
+        return (*self.stacks[parent], (parent, child)) if node.splits else self.stacks[parent]
 
     def _stack(self, node: Node) -> Any:
         parents = self.parents[node.name]
         arriving = [self._leaving(parent, node.name) for parent in parents]
-        self._check_own(node)
         if not node.takes_inputs:
-            if len(parents) > 1:
+            if any(stack != arriving[0] for stack in arriving):
                 self._tell_meeting(node, parents)
                 return arriving[0][:-1]
             return arriving[0] if arriving else ()
@@ -218,15 +233,10 @@ class _Balance:
 
     def _tell_meeting(self, node: Node, parents: list[str]) -> None:
         what = f"step {node.name!r} is reached from {listed(parents)} but takes no inputs"
-        if node.name == END:
-            self._tell("never_joined", END, what, _JOIN_CURE)
+        if node.last:
+            self._tell("never_joined", node.name, what, _JOIN_CURE)
         else:
             self._tell("join_without_inputs", node.name, what, f"Write 'def {node.name}(self, inputs)'.")
-
-    def _check_own(self, node: Node) -> None:
-        if node.takes_inputs and (len(node.next) > 1 or node.foreach is not None):
-            what = f"step {node.name!r} joins and splits at once"
-            self._tell("join_splits", node.name, what, "Put a step between the join and the split.")
 
     def _check_join(self, node: Node, parents: list[str], arriving: list[Any]) -> None:
         around = {(stack[:-1], stack[-1][0]) for stack in arriving}

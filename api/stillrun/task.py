@@ -105,6 +105,7 @@ def _prepared(loaded: LoadedFlow, spec: Mapping[str, Any], reader: ArtifactReade
         foreach=spec["foreach"],
         joins=spec["join"],
         splits_max=spec.get("splits_max"),
+        last=spec["step"] == loaded.end,
     )
     flow: Any = object.__new__(loaded.flow)  # a flow's own __init__ is not run
     object.__setattr__(flow, "_stillrun", state)
@@ -203,10 +204,10 @@ def _foreach_variable(loaded: LoadedFlow, spec: Mapping[str, Any]) -> str | None
     name, inner = spec["inputs"][0]["step"], 0
     for _ in nodes:  # back from the joined step to the split that it is a branch of, past whole inner splits
         inner += nodes[name].takes_inputs
-        parent = next((node for node in nodes.values() if name in node.next), None)
+        parent = next((node for node in nodes.values() if name in node.next and node.name != name), None)
         if parent is None:
             return None
-        if parent.foreach is not None or len(parent.next) > 1:
+        if parent.splits:
             if inner == 0:
                 return parent.foreach
             inner -= 1
@@ -222,7 +223,7 @@ def _cards(done: bool) -> list[dict[str, Any]]:
 
 
 def _following(spec: Mapping[str, Any], state: TaskState) -> dict[str, Any] | None:
-    if state.next is None and spec["step"] != "end":
+    if state.next is None and not state.last:
         raise NextError(
             f"step {spec['step']!r} ended without calling self.next().",
             cure="Look for a return before its last line.",
@@ -238,6 +239,8 @@ def _kept(loaded: LoadedFlow, spec: Mapping[str, Any], flow: Any, state: TaskSta
     try:
         for name in list(own):
             kept[name] = writer.encode(name, own.pop(name), state.loaded.get(name))
+        if state.items is not None and state.next is not None:
+            state.next["items"] = writer.encode(state.next["foreach"], state.items)
     except StillrunError as err:
         writer.discard()
         file, line = _assignment(loaded, spec["step"], getattr(err, "artifact", ""))

@@ -34,6 +34,7 @@ class TaskState:
         foreach: Sequence[Mapping[str, Any]],
         joins: bool,
         splits_max: int | None = None,
+        last: bool = False,
     ) -> None:
         self.step = step
         self.steps = steps  # name of every step -> its function
@@ -43,6 +44,8 @@ class TaskState:
         self.foreach = foreach
         self.joins = joins
         self.splits_max = splits_max
+        self.last = last
+        self.items: list[Any] | None = None  # what a foreach is over, when the artifact has no items by position
         self.next: dict[str, Any] | None = None
         self._parameters = parameters
         self._parameter_values: dict[str, Any] = {}
@@ -93,6 +96,8 @@ class TaskState:
         """The item of the foreach at that depth of the stack."""
         frame, ref = self.foreach[depth], self._item_refs[depth]
         variable = frame["variable"]
+        if not variable:
+            return frame["index"]  # of so many tasks, over no items
         if ref is None:
             raise self._missing(flow, variable)
         if ref["artifact"] not in self._items:
@@ -112,18 +117,49 @@ class TaskState:
         """Check and keep what self.next() was called with."""
         if self.next is not None:
             raise NextError(f"step {self.step!r} called self.next() twice.", cure="Call it once, at the end.")
-        if self.step == "end":
-            raise NextError("step 'end' called self.next().", cure="Nothing comes after 'end': take it out.")
-        if other:
+        if self.last:
             raise NextError(
-                f"step {self.step!r}: self.next() does not know {listed(sorted(other))}.",
-                cure="It takes steps and foreach=.",
+                f"step {self.step!r} called self.next().", cure=f"Nothing comes after {self.step!r}: take it out."
+            )
+        condition, parallel = other.get("condition"), other.get("num_parallel")
+        unknown = sorted(set(other) - {"condition", "num_parallel"})
+        if unknown:
+            raise NextError(
+                f"step {self.step!r}: self.next() does not know {listed(unknown)}.",
+                cure="It takes steps and foreach= or num_parallel=, or cases and condition=.",
+            )
+        if len(targets) == 1 and isinstance(targets[0], dict):
+            targets = [self._chosen(flow, targets[0], condition)]
+        elif condition is not None:
+            raise NextError(
+                f"step {self.step!r}: self.next() names a condition and no cases.",
+                cure='Give cases: self.next({"a": self.x, "b": self.y}, condition="artifact").',
             )
         names = [self._name_of(flow, each) for each in targets]
         if not names:
             raise NextError(f"step {self.step!r}: self.next() names no step.", cure="Call self.next(self.STEP).")
         count = None if foreach is None else self._count(flow, names, foreach)
+        if parallel is not None:
+            if isinstance(parallel, bool) or not isinstance(parallel, int) or parallel < 1:
+                raise NextError(f"step {self.step!r}: num_parallel={parallel!r}: a number of tasks is expected.")
+            count = parallel
         self.next = {"steps": names, "foreach": foreach, "count": count}
+
+    def _chosen(self, flow: FlowSpec, cases: Mapping[Any, Any], condition: Any) -> Any:
+        """The step of the case that the condition's artifact names."""
+        if not isinstance(condition, str):
+            raise NextError(
+                f"step {self.step!r}: self.next() with cases needs the artifact that decides.",
+                cure='Name it as text: condition="artifact".',
+            )
+        value = getattr(flow, condition)
+        try:
+            return cases[value]
+        except (KeyError, TypeError):
+            raise NextError(
+                f"step {self.step!r}: self.{condition} is {value!r}, and there is no such case.",
+                cure=f"There are: {listed(map(repr, cases))}.",
+            ) from None
 
     def _name_of(self, flow: FlowSpec, target: Any) -> str:
         function = getattr(target, "__func__", None)
@@ -148,7 +184,11 @@ class TaskState:
                 f"step {self.step!r}: foreach={foreach!r}, but there is no artifact self.{foreach}.",
                 cure=did_you_mean(foreach, vars(flow), "self.") or f"Set self.{foreach} before self.next().",
             )
-        _refuse_unordered(self.step, foreach, items)
+        if not _has_positions(items):
+            items = self.items = _listed(self.step, foreach, items)
+            if iter(getattr(flow, foreach)) is getattr(flow, foreach):
+                object.__setattr__(flow, foreach, items)  # an iterator cannot be kept, and is used up
+                self.items = None
         if len(items) == 0:
             raise NextError(
                 f"step {self.step!r}: foreach={foreach!r}, but self.{foreach} has no items, so no task would run.",
@@ -162,22 +202,32 @@ class TaskState:
         return len(items)
 
 
-def _refuse_unordered(step: str, name: str, items: Any) -> None:
+def _has_positions(items: Any) -> bool:
     kind = type(items)
     tabular = kind.__module__.split(".")[0] in ("pandas", "polars")
-    has_positions = hasattr(kind, "__getitem__") and hasattr(kind, "__len__") and not isinstance(items, dict)
-    if has_positions and not tabular and not hasattr(kind, "keys"):
-        return
+    return hasattr(kind, "__getitem__") and hasattr(kind, "__len__") and not tabular and not hasattr(kind, "keys")
+
+
+def _listed(step: str, name: str, items: Any) -> list[Any]:
+    """The items of what has none by position: the keys of a dict, a set in its natural order, whatever an iterator gives."""
+    kind = type(items)
     if kind.__name__ == "DataFrame":
-        cure = f'Use a list, such as self.{name}.to_dict("records").'
-    elif isinstance(items, (set, frozenset)):
-        cure = f"Use a list in a fixed order: sorted(self.{name})."
-    else:
-        cure = f"Use a list: list(self.{name})."
-    raise NextError(
-        f"step {step!r}: foreach={name!r}, but self.{name} is a {kind.__name__}, which has no items by position.",
-        cure=cure,
-    )
+        raise NextError(
+            f"step {step!r}: foreach={name!r}, but self.{name} is a DataFrame, which has columns and rows.",
+            cure=f'Use a list, such as self.{name}.to_dict("records").',
+        )
+    if not hasattr(kind, "__iter__"):
+        raise NextError(
+            f"step {step!r}: foreach={name!r}, but self.{name} is {'None' if items is None else 'a ' + kind.__name__}.",
+            cure="Set it to a list of what the tasks are for.",
+        )
+    found = list(items)
+    if isinstance(items, (set, frozenset)):
+        try:
+            found.sort()
+        except TypeError:
+            found.sort(key=lambda each: (type(each).__name__, repr(each)))
+    return found
 
 
 def _spelled(target: Any) -> str:

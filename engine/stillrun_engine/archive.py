@@ -21,7 +21,7 @@ Record = Mapping[str, Any]
 
 def key_of(record: Record) -> TaskKey:
     """The key of a task record: its position is its splits' indexes."""
-    return TaskKey(record["step"], tuple(split["index"] for split in record["foreach"]))
+    return TaskKey(record["step"], tuple(split["index"] for split in record["foreach"]), record.get("iteration", 0))
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class KeptRun:
         """Task records in graph and foreach order; those that were kept, when the run was cut off."""
         order = {name: place for place, name in enumerate(self.step_names)}
         found = [self.store.get_record(digest, "task") for name, digest in self._task_digests() if step in (None, name)]
-        return sorted(found, key=lambda r: (order.get(r["step"], len(order)), key_of(r).position))
+        return sorted(found, key=lambda r: (order.get(r["step"], len(order)), key_of(r).position, key_of(r).iteration))
 
     def task(self, step: str, task: str) -> Record:
         """One task's record; NotFound with the nearest names."""

@@ -90,6 +90,9 @@ def _task(run: KeptRun, task: Record, visited: set[str]) -> Iterator[tuple[str, 
         yield from _artifact(run.store, digest, f"artifact {name}/{artifact}", visited)
     for stream, digest in task["logs"].items():
         yield digest, f"{stream} of {name}"
+    items = [split["items"] for split in task["foreach"] if split["items"]]
+    for digest in [*items, *([task["next"]["items"]] if task["next"] and task["next"].get("items") else [])]:
+        yield from _artifact(run.store, digest, f"what the foreach of {name} is over", visited)
     if task.get("cards"):
         yield task["cards"], f"the cards of {name}"
     for file in task["files"]:

@@ -100,7 +100,12 @@ def _order(run: KeptRun, task: Mapping[str, object], load: Mapping[str, object],
     try:
         parents = [store.get_record(Digest(each["record"]), "task") for each in record["inputs"]]  # type: ignore[attr-defined]
         inputs = tuple(
-            TaskInput(key_of(parent), Digest(each["record"]), parent["artifacts"])
+            TaskInput(
+                key_of(parent),
+                Digest(each["record"]),
+                parent["artifacts"],
+                parent["foreach"][-1]["items"] if parent["foreach"] else None,
+            )
             for parent, each in zip(parents, record["inputs"], strict=True)  # type: ignore[call-overload]
         )
         foreach = tuple(Split(**each) for each in record["foreach"])  # type: ignore[attr-defined]

@@ -59,6 +59,7 @@ class TaskInput:
     key: TaskKey
     record: Digest
     artifacts: Mapping[str, str]
+    items: str | None = None  # what the innermost foreach that it stands in is over
 
 
 @dataclass(frozen=True)
@@ -102,6 +103,12 @@ class KeptTask:
     error: Mapping[str, Any] | None
     modules: Sequence[str]
     borrowed: Mapping[str, Any]
+    items: str | None = None
+
+    @property
+    def given(self) -> TaskInput:
+        """The task as an input of another."""
+        return TaskInput(self.key, self.record, self.artifacts, self.items)
 
 
 class Desk:
@@ -156,6 +163,7 @@ class Desk:
             "origin_run": identity.origin_run,
             "tags": list(identity.tags),
             "splits_max": identity.splits_max,
+            "parallel": _parallel(assignment.foreach),
         }
         work = TaskWork(key, assignment.attempt, assignment.environment, spec, body.joined())
         self._open[work.name] = _Open(assignment, TaskLog(self._spills))
@@ -184,7 +192,7 @@ class Desk:
         artifacts = (
             keep_outputs(self._store, result.get("artifacts", {}), event.body, self._spills) if error is None else {}
         )
-        next_ = result.get("next") if error is None else None
+        next_ = self._next(result, event.body) if error is None else None
         write = self._history.attempt if status == "failed" and again else self._history.task
         record = write(
             event.work.key,
@@ -209,7 +217,8 @@ class Desk:
         )
         key = event.work.key
         self._reporter.task_ends(key.step, key.task, status, event.usage.get("wall_us", 0), error)
-        return KeptTask(key, record, artifacts, next_, error, result.get("modules", ()), result.get("borrowed", {}))
+        modules, borrowed = result.get("modules", ()), result.get("borrowed", {})
+        return KeptTask(key, record, artifacts, next_, error, modules, borrowed, _items(task.assignment))
 
     def reused(self, assignment: Assignment, old: Mapping[str, Any], pathspec: str) -> KeptTask:
         """Keep the record of a task of the run ``pathspec`` as one of this run, without running it."""
@@ -221,7 +230,14 @@ class Desk:
         self._reporter.task_ends(assignment.key.step, assignment.key.task, "reused", 0, None)
         borrowed = old.get("borrowed", {})
         return KeptTask(
-            assignment.key, record, old["artifacts"], old["next"], None, borrowed.get("modules", ()), borrowed
+            assignment.key,
+            record,
+            old["artifacts"],
+            old["next"],
+            None,
+            borrowed.get("modules", ()),
+            borrowed,
+            _items(assignment),
         )
 
     def _declared_reads(self, step: str) -> Iterator[dict[str, Any]]:
@@ -241,6 +257,14 @@ class Desk:
         found = {"modules": modules, **result.get("borrowed", {})}
         return {"borrowed": found} if any(found.values()) else {}
 
+    def _next(self, result: Mapping[str, Any], body: bytes) -> dict[str, Any] | None:
+        """Where the task went on to; the items of its foreach as an artifact's digest where they are none of its artifacts."""
+        told = result.get("next")
+        if told is None or "items" not in told:
+            return None if told is None else dict(told)
+        kept = keep_outputs(self._store, {"items": told["items"]}, body, self._spills)
+        return {**told, "items": kept["items"]}
+
     def _cards(self, result: Mapping[str, Any]) -> dict[str, Any]:
         """What the task's cards hold, as one object; mostly nothing."""
         cards = result.get("cards")
@@ -258,6 +282,7 @@ class Desk:
             "task": given.key.task,
             "index": position[-1] if of_foreach else None,
             "artifacts": self._references.all_of(given.artifacts, body),
+            **({"items": self._references.of(str(given.items), body)} if of_foreach and _is_apart(given) else {}),
         }
 
     def _frame(self, split: Split, body: Body) -> dict[str, Any]:
@@ -277,9 +302,28 @@ class Desk:
             **({"attempts": list(assignment.attempts)} if assignment.attempts else {}),
             "environment": assignment.environment,
             "foreach": [_split_entry(split) for split in assignment.foreach],
+            **({"iteration": assignment.key.iteration} if assignment.key.iteration else {}),
             "join": assignment.join,
             "inputs": [{"step": i.key.step, "task": i.key.task, "record": i.record} for i in assignment.inputs],
         }
+
+
+def _items(assignment: Assignment) -> str | None:
+    return assignment.foreach[-1].items if assignment.foreach else None
+
+
+def _is_apart(given: TaskInput) -> bool:
+    """Whether the items of a task's foreach are none of its artifacts."""
+    return given.items is not None and given.items not in given.artifacts.values()
+
+
+def _parallel(foreach: Sequence[Split]) -> dict[str, Any] | None:
+    """Where a task of a parallel step stands; None for all others."""
+    if not foreach or foreach[-1].variable:
+        return None
+    first = ".".join([*(str(split.index) for split in foreach[:-1]), "0"])
+    last = foreach[-1]
+    return {"num_nodes": last.count, "node_index": last.index, "main_ip": "127.0.0.1", "control_task_id": first}
 
 
 def _reached(result: Mapping[str, Any]) -> dict[str, Any]:

@@ -76,7 +76,9 @@ class History:
         self.commit()
         tasks = [
             {"step": key.step, "task": key.task, "record": digest}
-            for key, digest in sorted(self.tasks.items(), key=lambda item: (item[0].step, item[0].position))
+            for key, digest in sorted(
+                self.tasks.items(), key=lambda item: (item[0].step, item[0].position, item[0].iteration)
+            )
         ]
         self._point({**self._state(status), **facts, "tasks": tasks, "finished": timestamp(self._clock())})
         self.close()

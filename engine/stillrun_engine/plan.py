@@ -21,11 +21,13 @@ class TaskKey:
 
     step: str
     position: Position
+    iteration: int = 0  # of a step that goes on to itself
 
     @property
     def task(self) -> str:
-        """The task's name within its step: '0', '2', '2.0'."""
-        return ".".join(map(str, self.position)) or "0"
+        """The task's name within its step: '0', '2', '2.0'; '0~3' when the step has gone on to itself three times."""
+        name = ".".join(map(str, self.position)) or "0"
+        return f"{name}~{self.iteration}" if self.iteration else name
 
 
 @dataclass(frozen=True)
@@ -53,8 +55,14 @@ class WaitingTask:
 class _Step:
     name: str
     next: tuple[str, ...]
-    foreach: str | None
+    foreach: str | None  # empty where so many tasks follow, over no items
     join: bool
+    switch: bool = False
+
+    @property
+    def splits(self) -> bool:
+        """Whether several tasks follow one of its own."""
+        return self.foreach is not None or (len(self.next) > 1 and not self.switch)
 
 
 class Graph:
@@ -62,11 +70,18 @@ class Graph:
 
     def __init__(self, description: Mapping[str, Any]) -> None:
         self._steps = {
-            s["name"]: _Step(s["name"], tuple(s["next"]), s.get("foreach"), s["kind"] == "join")
+            s["name"]: _Step(
+                s["name"],
+                tuple(s["next"]),
+                "" if s.get("parallel") else s.get("foreach"),
+                s["kind"] == "join",
+                s.get("switch") is not None,
+            )
             for s in description["steps"]
         }
+        self.start: str = description.get("start", "start")
         self._open: dict[str, tuple[str, ...]] = {}
-        self._walk("start", ())
+        self._walk(self.start, ())
 
     def _walk(self, name: str, opened: tuple[str, ...]) -> None:
         """Note the splits open on arrival at each step. Every path to a step agrees on them (checked in api/)."""
@@ -78,7 +93,7 @@ class Graph:
             self._open[name] = opened
             step = self._steps[name]
             inside = opened[:-1] if step.join else opened
-            if step.foreach or len(step.next) > 1:
+            if step.splits:
                 inside = (*inside, name)
             todo.extend((successor, inside) for successor in step.next)
 
@@ -94,12 +109,12 @@ class Graph:
         """The split step that ``join`` closes."""
         return self._steps[self._open[join][-1]]
 
-    def predecessors(self, join: str) -> tuple[str, ...]:
-        """Steps that lead into ``join``, in the order in which its split names their branches."""
-        split = self.split_of(join)
-        into = [s.name for s in self._steps.values() if join in s.next]
-        branch_of = {name: i for i, branch in enumerate(split.next) for name in self._reachable(branch, join)}
-        return tuple(sorted(into, key=lambda name: branch_of.get(name, len(split.next))))
+    def branch_of(self, join: str, name: str) -> int:
+        """Which branch of the split that ``join`` closes the step ``name`` ends, in the order of the split."""
+        for place, branch in enumerate(self.split_of(join).next):
+            if name in self._reachable(branch, join):
+                return place
+        raise KeyError(name)
 
     def _reachable(self, start: str, stop: str) -> set[str]:
         seen: set[str] = set()
@@ -131,7 +146,7 @@ class Plan:
 
     def start(self) -> WaitingTask:
         """The first task of every run."""
-        return self._ready(TaskKey("start", ()), (), (), join=False)
+        return self._ready(TaskKey(self._graph.start, ()), (), (), join=False)
 
     def finished(
         self, key: TaskKey, next_steps: Sequence[str], count: int | None, items: str | None = None
@@ -157,18 +172,19 @@ class Plan:
             if self._graph[name].join:
                 ready.extend(self._arrive(name, key, foreach))
             else:
-                ready.append(self._ready(TaskKey(name, key.position), foreach, (key,), join=False))
+                again = key.iteration + 1 if name == key.step else 0
+                ready.append(self._ready(TaskKey(name, key.position, again), foreach, (key,), join=False))
         return ready
 
     def _arrive(self, join: str, key: TaskKey, foreach: tuple[Split, ...]) -> list[WaitingTask]:
         split = self._graph.split_of(join)
-        position = key.position[:-1] if split.foreach else key.position
-        outer = foreach[:-1] if split.foreach else foreach
-        predecessors = self._graph.predecessors(join)
-        expected = foreach[-1].count if split.foreach else len(predecessors)
+        each = split.foreach is not None
+        position = key.position[:-1] if each else key.position
+        outer = foreach[:-1] if each else foreach
+        expected = foreach[-1].count if each else len(split.next)
         target = TaskKey(join, position)
         barrier = self._barriers.setdefault(target, _Barrier(expected, outer))
-        barrier.order[key] = key.position[-1] if split.foreach else predecessors.index(key.step)
+        barrier.order[key] = key.position[-1] if each else self._graph.branch_of(join, key.step)
         if len(barrier.order) < barrier.expected:
             return []
         del self._barriers[target]

@@ -235,7 +235,8 @@ class _Replay:
 
     def _input(self, parent: Record) -> TaskInput:
         record = self._store.get_record(Digest(parent["record"]), "task")
-        return TaskInput(key_of(record), Digest(parent["record"]), record["artifacts"])
+        items = record["foreach"][-1]["items"] if record["foreach"] else None
+        return TaskInput(key_of(record), Digest(parent["record"]), record["artifacts"], items)
 
     def _conclude(self, begun: Any) -> ReplayOutcome:
         history, run = self._history, self._run

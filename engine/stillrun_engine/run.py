@@ -208,10 +208,10 @@ class _RunTasks:
             self._modules.update(kept.modules)
             self._metadata.update(kept.borrowed.get("metadata", ()))
             self._children = self._children or kept.borrowed.get("children", False)
-        self._done[kept.key] = TaskInput(kept.key, kept.record, kept.artifacts)
+        self._done[kept.key] = kept.given
         if kept.next is None:
             return []
-        items = kept.artifacts.get(kept.next["foreach"]) if kept.next["foreach"] else None
+        items = kept.next.get("items") or kept.artifacts.get(kept.next["foreach"] or "")
         return self._plan.finished(kept.key, kept.next["steps"], kept.next["count"], items)
 
     def _after_reuse(self, ready: list[WaitingTask]) -> list[WaitingTask]:

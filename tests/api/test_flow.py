@@ -198,9 +198,14 @@ WRONG_NEXT = [
     ("self.next(self.end, condition='x')", "condition"),
     ("self.next(self.end, foreach='nothing')", "there is no artifact self.nothing"),
     ("self.x = []; self.next(self.end, foreach='x')", "has no items"),
-    ("self.x = {1}; self.next(self.end, foreach='x')", "no items by position"),
-    ("self.x = {1: 2}; self.next(self.end, foreach='x')", "no items by position"),
-    ("self.x = iter([1]); self.next(self.end, foreach='x')", "no items by position"),
+    ("self.x = None; self.next(self.end, foreach='x')", "self.x is None"),
+    ("self.x = 3; self.next(self.end, foreach='x')", "self.x is a int"),
+    ("self.x = iter([]); self.next(self.end, foreach='x')", "has no items"),
+    (
+        "self.x = 'c'; self.next({'a': self.end, 'b': self.end}, condition='x')",
+        "self.x is 'c', and there is no such case",
+    ),
+    ("self.next(self.end, num_parallel=0)", "num_parallel=0"),
     ("self.next(self.end, foreach=['x'])", "names an artifact as text"),
 ]
 

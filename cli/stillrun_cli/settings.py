@@ -11,6 +11,7 @@ from pathlib import Path
 import click
 
 from stillrun_engine.caller import Caller
+from stillrun_engine.store_place import default_store
 from stillrun_snapshot.store import Store
 
 __all__ = ["caller", "default_workers", "open_store", "store_path"]
@@ -18,12 +19,7 @@ __all__ = ["caller", "default_workers", "open_store", "store_path"]
 
 def store_path(ctx: click.Context) -> Path:
     """--store, else STILLRUN_STORE, else the user's data folder."""
-    given = ctx.find_root().obj or os.environ.get("STILLRUN_STORE")
-    if given:
-        return Path(given).expanduser().absolute()
-    import platformdirs
-
-    return platformdirs.user_data_path("stillrun", appauthor=False)
+    return default_store(ctx.find_root().obj)
 
 
 def open_store(ctx: click.Context, *, create: bool = False) -> Store:

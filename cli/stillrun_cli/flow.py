@@ -8,10 +8,14 @@ from typing import Any
 import click
 
 from stillrun_cli.console import clean, common_options, paint, print_json, store_option
+from stillrun_cli.logs import logs_command
 from stillrun_cli.metaflow_options import before_options, merged, texts_of_configs
 from stillrun_cli.resume import resume_options, resume_run
 from stillrun_cli.run import RUN_CONTEXT, run_options, start_run
 from stillrun_cli.settings import caller, open_store
+from stillrun_cli.tag import change
+from stillrun_engine.archive import open_run
+from stillrun_engine.pathspec import parse_pathspec
 
 __all__ = ["flow_group"]
 
@@ -76,6 +80,69 @@ def show(ctx: click.Context, as_json: bool) -> int:
         if step["doc"]:
             click.echo(clean(f"  {_first_line(step['doc'])}"))
     return 0
+
+
+@flow_group.command("dump")
+@click.argument("pathspec", metavar="RUN/STEP[/TASK]")
+@click.option("--include", help="Only these artifacts, by name, with commas between.")
+@click.option("--private", is_flag=True, hidden=True)
+@click.option("--max-value-size", type=int, default=1000, help="Most characters of a value that are shown.")
+@common_options
+@click.pass_context
+def dump(
+    ctx: click.Context, pathspec: str, include: str | None, private: bool, max_value_size: int, as_json: bool
+) -> None:
+    """Print the artifacts of a task, or of all tasks of a step."""
+    del private  # names that begin with an underscore are never kept
+    wanted = None if include is None else {name.strip() for name in include.split(",")}
+    with open_store(ctx) as store:
+        run = open_run(store, parse_pathspec(_own(ctx, pathspec), least=3, most=4))
+        found = [
+            {"step": task["step"], "task": task["task"], "name": name, **run.artifact(task, name)[1]}
+            for task in run.selected()
+            for name in task["artifacts"]
+            if wanted is None or name in wanted
+        ]
+    if as_json:
+        print_json({"run": run.pathspec, "artifacts": found})
+    for one in found if not as_json else ():
+        shown = one["preview"][:max_value_size]
+        click.echo(clean(f"{one['step']}/{one['task']}/{one['name']} ({one['type']}, {one['size']:,} bytes): {shown}"))
+
+
+@flow_group.command("logs")
+@click.argument("pathspec", metavar="[show] RUN[/STEP[/TASK]]", nargs=-1, required=True)
+@click.option("--stdout", "only", flag_value="stdout", help="Standard output only.")
+@click.option("--stderr", "only", flag_value="stderr", help="Standard error only.")
+@click.option("--both", "only", flag_value="", hidden=True)
+@common_options
+@click.pass_context
+def logs(ctx: click.Context, pathspec: tuple[str, ...], only: str | None, as_json: bool) -> None:
+    """Print what tasks wrote."""
+    ctx.invoke(logs_command, pathspec=_own(ctx, pathspec[-1]), only=only or None, as_json=as_json)
+
+
+@flow_group.command("tag")
+@click.argument("what", type=click.Choice(["add", "remove", "list"]))
+@click.argument("tags", nargs=-1, metavar="TAG...")
+@click.option("--run-id", default="latest", metavar="RUN", help="The run; default: the latest.")
+@common_options
+@click.pass_context
+def tag(ctx: click.Context, what: str, tags: tuple[str, ...], run_id: str, as_json: bool) -> None:
+    """Add, remove or list the tags of a run."""
+    change(
+        ctx,
+        _own(ctx, run_id),
+        tags if what == "add" else (),
+        tags if what == "remove" else (),
+        as_json=as_json,
+    )
+
+
+def _own(ctx: click.Context, pathspec: str) -> str:
+    """A pathspec of this flow, whether the flow stands in it or not."""
+    class_name = ctx.obj[1]
+    return pathspec if pathspec.startswith(f"{class_name}/") else f"{class_name}/{pathspec}"
 
 
 @flow_group.command("check")

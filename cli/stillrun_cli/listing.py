@@ -11,26 +11,31 @@ from stillrun_cli.settings import open_store
 from stillrun_engine.archive import KeptRun, flows, runs
 from stillrun_engine.errors import NotFound
 from stillrun_engine.pathspec import nearest
+from stillrun_engine.tags import tags_of
 
 __all__ = ["list_command"]
 
 
 @click.command(short_help="List kept runs.")
 @click.argument("flow", required=False)
+@click.option("--tag", "tags", multiple=True, metavar="TAG", help="Only runs that have this tag; may be repeated.")
 @common_options
 @click.pass_context
-def list_command(ctx: click.Context, flow: str | None, as_json: bool) -> None:
+def list_command(ctx: click.Context, flow: str | None, tags: tuple[str, ...], as_json: bool) -> None:
     """List the runs of FLOW, or of all flows, oldest first."""
     store = open_store(ctx, create=True)
     found = sorted(runs(store, flow), key=lambda run: str(run.record["started"]))
     if flow and not found:
         raise NotFound(f"no flow '{flow}' in {store.root}.{nearest(flow, flows(store))}")
+    found = [run for run in found if not tags or _tags(run).issuperset(tags)]
     if as_json:
         print_json({"store": str(store.root), "runs": [_entry(run) for run in found]})
     elif found:
         print_table(("RUN", "KIND", "STATUS", "STARTED", "PARAMETERS"), [_row(run) for run in found])
     else:
-        click.echo(f"No runs in {store.root} yet; 'stillrun run FLOW.py' makes one.")
+        click.echo(
+            "No run has these tags." if tags else f"No runs in {store.root} yet; 'stillrun run FLOW.py' makes one."
+        )
 
 
 def _entry(run: KeptRun) -> dict[str, Any]:
@@ -39,12 +44,17 @@ def _entry(run: KeptRun) -> dict[str, Any]:
         "run": run.pathspec,
         "kind": record["kind"],
         "status": run.status,
+        "tags": sorted(_tags(run)),
         "started": record["started"],
         "finished": record.get("finished"),
         "captured": record.get("captured", False),
         "origin": record["origin"]["run"] if record["origin"] else None,
         "parameters": {name: entry["text"] for name, entry in record["parameters"].items()},
     }
+
+
+def _tags(run: KeptRun) -> frozenset[str]:
+    return tags_of(run.store, run.spec.flow, str(run.spec.run), run.record)
 
 
 def _row(run: KeptRun) -> tuple[str, ...]:

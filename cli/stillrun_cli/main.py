@@ -28,6 +28,7 @@ _COMMANDS = {
     ),
     "list": ("stillrun_cli.listing", "list_command", "List kept runs."),
     "show": ("stillrun_cli.show", "show_command", "Show a run, a step or a task."),
+    "tag": ("stillrun_cli.tag", "tag_group", "Add, remove and list the tags of a run."),
     "logs": ("stillrun_cli.logs", "logs_command", "Print what tasks wrote."),
     "artifact": ("stillrun_cli.artifact", "artifact_command", "Show an artifact, or write it to a file."),
     "inputs": ("stillrun_cli.inputs", "inputs_command", "List the files that tasks read, or write a kept copy of one."),

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
 __all__ = ["flow_parameters", "run_command", "run_options", "start_run"]
 
-_TAG_MAX = 500
 _EXIT = {"ok": 0, "failed": 1}
 
 
@@ -121,6 +120,7 @@ def start_run(
         from stillrun_engine.prepare import RunRequest
         from stillrun_engine.run import run_flow
         from stillrun_engine.stopping import StopSignals
+        from stillrun_engine.tags import checked_tag
 
         request = RunRequest(
             flow_file=file.absolute(),
@@ -132,7 +132,7 @@ def start_run(
             offline=offline,
             environment=environment,
             keep_packages=keep_packages,
-            tags=checked_tags(tags),
+            tags=tuple(checked_tag(tag) for tag in dict.fromkeys(tags)),
             configs=texts_of_configs(configs, config_values),
             decorated=tuple(decorated),
             splits_max=splits_max,
@@ -159,14 +159,6 @@ class _RunNarrator(Narrator):
         if self._file is not None:
             self._file.write_text(pathspec.split("/")[1], encoding="utf-8")
         super().run_begins(pathspec, facts)
-
-
-def checked_tags(tags: Sequence[str]) -> tuple[str, ...]:
-    """The tags of a run, each once. A tag is one line of at most 500 bytes."""
-    for tag in tags:
-        if not tag.strip() or "\n" in tag or len(tag.encode()) > _TAG_MAX:
-            raise click.UsageError(f"--tag {tag[:40]!r}: a tag is one line of text of at most {_TAG_MAX} bytes.")
-    return tuple(dict.fromkeys(tags))
 
 
 def _tell(narrator: Narrator, outcome: RunOutcome, *, as_json: bool) -> None:

@@ -142,6 +142,25 @@ def test_tags_and_namespaces_choose_runs(run: Run, study: Commands) -> None:
     assert list(Metaflow()) == [] and Flow("Study").latest_run is None
 
 
+def test_tags_are_changed_and_logged(run: Run, study: Commands) -> None:
+    run.add_tag("good")
+    run.replace_tag("nightly", "weekly")
+    assert Run(run.pathspec).user_tags == {"good", "weekly"}
+    assert list(Flow("Study").runs("weekly", "good")) == [run] and not list(Flow("Study").runs("nightly"))
+    assert study("tag", "add", run.pathspec, "Ü 1", "--json").json["tags"] == ["good", "weekly", "Ü 1"]
+    assert study("tag", "remove", run.pathspec, "good").out.split("\n")[:2] == ["weekly", "Ü 1"]
+    assert [one["run"] for one in study("list", "--tag", "weekly", "--json").json["runs"]] == [run.pathspec]
+    assert study("list", "--tag", "gone").out == "No run has these tags.\n"
+    refused = study("tag", "add", run.pathspec, "two\nlines")
+    assert (refused.code, "one line of text" in refused.err) == (2, True)
+    assert study("verify", run.pathspec).code == 0
+    launcher = (str(study.cwd / "study.py"),)
+    study.write("study.py", FLOW + "\n\nif __name__ == '__main__':\n    Study()\n")
+    assert study("tag", "list", command=launcher).out == "weekly\nÜ 1\n"
+    assert "fit/2/score (int" in study("dump", f"{run.id}/fit", "--include", "score", command=launcher).out
+    assert study("logs", f"{run.id}/start", "--stdout", command=launcher).out == "hello\n"
+
+
 def test_failed_and_replayed_runs(run: Run, study: Commands) -> None:
     failed = study("run", "study.py", "--alpha", "10", "--json").json["run"]
     assert not Run(failed).successful and Run(failed)["end"].task.exception.exception == "too much"

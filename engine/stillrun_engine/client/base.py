@@ -10,9 +10,10 @@ from typing import Any, ClassVar, NamedTuple
 from stillrun_engine.archive import KeptRun
 from stillrun_engine.client.session import NamespaceMismatch, Record, get_namespace, is_visible, session
 from stillrun_engine.errors import EngineError
+from stillrun_engine.tags import tags_of
 from stillrun_snapshot.digest import Digest
 
-__all__ = ["Code", "Named", "OfRun", "local_time", "tags_of"]
+__all__ = ["Code", "Named", "OfRun", "local_time", "system_tags_of", "tags_of_run"]
 
 
 class Code(NamedTuple):
@@ -88,12 +89,12 @@ class OfRun(Named):
     @property
     def user_tags(self) -> frozenset[str]:
         """The tags that the run was given."""
-        return frozenset(self._run.record.get("tags", ()))
+        return given_tags(self._run)
 
     @property
     def system_tags(self) -> frozenset[str]:
         """The tags that every run has: who ran it, and with what."""
-        return tags_of_run(self._run) - self.user_tags
+        return system_tags_of(self._run.record)
 
     @property
     def tags(self) -> frozenset[str]:
@@ -118,15 +119,19 @@ class OfRun(Named):
         return Code(record["flow_file"], text, record, str(tree))
 
 
+def given_tags(run: KeptRun) -> frozenset[str]:
+    """The tags that a run was given."""
+    return tags_of(run.store, run.spec.flow, str(run.spec.run), run.record)
+
+
+def system_tags_of(record: Record) -> frozenset[str]:
+    """What is known of a run, as tags, as Metaflow has it."""
+    return frozenset({f"user:{record['user']}", "runtime:local", f"stillrun_version:{record['stillrun']}"})
+
+
 def tags_of_run(run: KeptRun) -> frozenset[str]:
-    """The tags of a run."""
-    return tags_of(run.record)
-
-
-def tags_of(record: Record) -> frozenset[str]:
-    """A run's tags; what is known of it stands among them, as Metaflow has it."""
-    system = {f"user:{record['user']}", "runtime:local", f"stillrun_version:{record['stillrun']}"}
-    return frozenset({*record.get("tags", ()), *system})
+    """All tags of a run."""
+    return given_tags(run) | system_tags_of(run.record)
 
 
 def local_time(text: str) -> datetime:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import datetime
 from functools import cached_property
 from typing import Any
 
 from stillrun_engine.archive import flows
-from stillrun_engine.client.base import Named, OfRun, local_time, tags_of
+from stillrun_engine.client.base import Named, OfRun, local_time, system_tags_of
 from stillrun_engine.client.session import is_visible, session
 from stillrun_engine.client.tasks import DataArtifact, Task
 from stillrun_engine.errors import NotFound
 from stillrun_engine.pathspec import nearest
+from stillrun_engine.tags import change_tags, tags_of
 
 __all__ = ["DataArtifact", "Flow", "Metaflow", "Run", "Step", "Task"]
 
@@ -64,9 +65,10 @@ class Flow(Named):
         store = session().store
         for name, digest in sorted(store.refs.names(f"runs/{self.id}/"), reverse=True):
             record = session().record(digest, "run")
-            found = tags_of(record)
+            run = name.rsplit("/", 1)[1]
+            found = tags_of(store, self.id, run, record) | system_tags_of(record)
             if record["kind"] == "run" and is_visible(found) and found.issuperset(tags):
-                yield Run(f"{self.id}/{name.rsplit('/', 1)[1]}")
+                yield Run(f"{self.id}/{run}")
 
     def __iter__(self) -> Iterator[Run]:
         return self.runs()
@@ -138,6 +140,26 @@ class Run(OfRun):
         """The artifacts of the last task, as attributes; None while there is none."""
         task = self.end_task
         return None if task is None else task.data
+
+    def add_tag(self, tag: str) -> None:
+        """Give the run one more tag."""
+        change_tags(self._run, [tag])
+
+    def add_tags(self, tags: Iterable[str]) -> None:
+        """Give the run more tags."""
+        change_tags(self._run, tags)
+
+    def remove_tag(self, tag: str) -> None:
+        """Take a tag off."""
+        change_tags(self._run, (), [tag])
+
+    def remove_tags(self, tags: Iterable[str]) -> None:
+        """Take tags off."""
+        change_tags(self._run, (), tags)
+
+    def replace_tag(self, tag_to_remove: str, tag_to_add: str) -> None:
+        """Take one tag off and give another, at once."""
+        change_tags(self._run, [tag_to_add], [tag_to_remove])
 
     @property
     def trigger(self) -> None:

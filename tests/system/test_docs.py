@@ -28,8 +28,10 @@ def index(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield address
 
 
-@pytest.mark.parametrize("page", ["environments.md", "replay.md"])
-def test_every_example_of_a_page_works(lonely: Commands, index: str, page: str) -> None:
+@pytest.mark.parametrize(
+    ("page", "least"), [("environments.md", 9), ("replay.md", 9), ("flows.md", 6), ("from-metaflow.md", 3)]
+)
+def test_every_example_of_a_page_works(lonely: Commands, index: str, page: str, least: int) -> None:
     lonely.variables.update(UV_DEFAULT_INDEX=index, UV_HTTP_RETRIES="0", UV_NO_CONFIG="1")
     ran = 0
     for kind, file, text in _BLOCK.findall((ROOT / "docs" / page).read_text("utf-8")):
@@ -39,8 +41,8 @@ def test_every_example_of_a_page_works(lonely: Commands, index: str, page: str) 
             for line in text.splitlines():
                 expected = re.search(r"  # exit code (\d+)$", line)
                 words = shlex.split(line.removeprefix("$ "), comments=True)
-                assert words[0] == "stillrun", line
-                done = lonely(*words[1:])
+                assert words[0] in ("stillrun", "python"), line
+                done = lonely(*words[1:]) if words[0] == "stillrun" else lonely(*words[2:], command=(words[1],))
                 assert done.code == (int(expected[1]) if expected else 0), f"{line}\n{done.out}{done.err}"
                 ran += 1
-    assert ran >= 9
+    assert ran >= least

@@ -179,12 +179,13 @@ class TaskState:
                 cure='Write self.next(self.STEP, foreach="items").',
             )
         items: Any = getattr(flow, foreach, None)
-        if foreach not in vars(flow):
+        if items is None and foreach not in vars(flow) and foreach not in self._parameters:
             raise NextError(
                 f"step {self.step!r}: foreach={foreach!r}, but there is no artifact self.{foreach}.",
                 cure=did_you_mean(foreach, vars(flow), "self.") or f"Set self.{foreach} before self.next().",
             )
-        if not _has_positions(items):
+        is_kept = foreach in vars(flow) or foreach in self._parameters
+        if not _has_positions(items) or not is_kept:
             items = self.items = _listed(self.step, foreach, items)
             if iter(getattr(flow, foreach)) is getattr(flow, foreach):
                 object.__setattr__(flow, foreach, items)  # an iterator cannot be kept, and is used up

@@ -264,6 +264,39 @@ class Shape(Base):
         self.x += 1
         self.next(self.end)
 """
+OF_THE_CLASS = """
+class Shape(FlowSpec):
+    towns = Parameter("towns", default="Ulm,Bonn", separator=",")
+    forms = ("a", "b")
+
+    @step
+    def start(self):
+        self.next(self.one, foreach="towns")
+
+    @step
+    def one(self):
+        self.town = self.input
+        self.next(self.two, foreach="forms")
+
+    @step
+    def two(self):
+        self.told = self.town + self.input
+        self.next(self.join)
+
+    @step
+    def join(self, inputs):
+        self.told = " ".join(f"{each.told}/{each.input}" for each in inputs)
+        self.next(self.all)
+
+    @step
+    def all(self, inputs):
+        self.result = [(each.told, each.input) for each in inputs]
+        self.next(self.end)
+
+    @step
+    def end(self):
+        pass
+"""
 SHAPES: dict[str, tuple[str, Any, str]] = {
     "switch": (SWITCH, "slow", "end"),
     "loop": (LOOP, (4, ["0", "0~1", "0~2", "0~3"]), "end"),
@@ -283,6 +316,11 @@ SHAPES: dict[str, tuple[str, Any, str]] = {
     "num_parallel": (GANG, [(n, 3, "127.0.0.1", n) for n in range(3)], "join"),
     "a switch inside of a foreach": (SWITCH_INSIDE, ["odd 1", "even 2", "odd 3", "even 4"], "join"),
     "a switch inside of a branch": (SWITCH_IN_BRANCH, ["y", "b"], "join"),
+    "foreach over a parameter and a constant": (
+        OF_THE_CLASS,
+        [(f"{town}a/a {town}b/b", town) for town in ("Ulm", "Bonn")],
+        "all",
+    ),
     "inherited steps": (INHERITED, 3, "end"),
 }
 

@@ -1,18 +1,20 @@
 """A task of a kept run, opened up by hand: its inputs bound in a Python prompt, or the step run to where it fails.
 
 ``python -c "… from stillrun.debug import main; main()" FACE_DIR ORDER MODE``: ORDER is a file with one frame of the host
-protocol whose header holds ``load`` and ``spec``; MODE is ``python`` or ``pdb``.
+protocol whose header holds ``load`` and ``spec``; MODE is ``python``, ``pdb``, or ``kernel CONNECTION_FILE FOLDERS``.
 """
 
 from __future__ import annotations
 
 import code
+import os
 import sys
 import traceback
 
 from stillrun.context import current
 from stillrun.flowfile import Refused, load_as_asked
 from stillrun.frames import unpack
+from stillrun.kernel import borrow_kernel, run_kernel
 from stillrun.reader import ArtifactReader
 from stillrun.task import opened
 
@@ -25,9 +27,12 @@ __all__ = ["main"]
 
 def main() -> None:
     """Open one task."""
-    with open(sys.argv[2], "rb") as file:
+    words = list(sys.argv)  # a flow is loaded with words of its own
+    with open(words[2], "rb") as file:
         header, body = next(unpack(bytearray(file.read())))
-    mode, asked, spec = sys.argv[3], header["load"], header["spec"]
+    mode, asked, spec = words[3], header["load"], header["spec"]
+    if mode == "kernel":
+        borrow_kernel(words[5].split(os.pathsep))
     try:
         loaded = load_as_asked(asked)
     except Refused as refused:
@@ -37,6 +42,9 @@ def main() -> None:
         sys.exit(_to_the_failure(flow, spec["step"], arguments))
     names: dict[str, Any] = {"self": flow, "current": current, "flow": loaded.flow}
     names.update({"inputs": arguments[0]} if arguments else {})
+    if mode == "kernel":
+        run_kernel(words[4], names)
+        return
     told = ", ".join(sorted(names))
     banner = (
         f"{spec['flow']}/{spec['run']}/{spec['step']}/{spec['task']} with its recorded inputs: {told}.\n"

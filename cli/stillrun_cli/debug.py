@@ -21,20 +21,22 @@ __all__ = ["debug_command", "open_by_hand"]
 @click.command("debug", short_help="Open a task by hand, in its environment and with its inputs.")
 @click.argument("pathspec", metavar="FLOW/RUN/STEP[/TASK]")
 @click.option("--pdb", "to_failure", is_flag=True, help="Run the step; where it fails, a debugger stands.")
+@click.option("--notebook", is_flag=True, help="Open a Jupyter notebook there; Jupyter is taken from your environment.")
 @click.option("--shell", is_flag=True, help="Open a shell there instead of a Python prompt.")
 @store_option
 @click.pass_context
-def debug_command(ctx: click.Context, pathspec: str, to_failure: bool, shell: bool) -> int:
+def debug_command(ctx: click.Context, pathspec: str, to_failure: bool, notebook: bool, shell: bool) -> int:
     """Rebuild a task's environment, code, inputs and files, and open a Python prompt in it, with `self` as the step gets it.
 
     Nothing that is done there is kept. The exit code is that of the prompt, the shell or the debugger.
     """
     with open_store(ctx) as store:
-        return open_by_hand(store, pathspec, "shell" if shell else "pdb" if to_failure else "python")
+        mode = "notebook" if notebook else "shell" if shell else "pdb" if to_failure else "python"
+        return open_by_hand(store, pathspec, mode)
 
 
 def open_by_hand(store: Store, pathspec: str, mode: str) -> int:
-    """Open one task: 'python' for a prompt, 'pdb' at its failure, 'shell'. The exit code of what was opened."""
+    """Open one task: 'python' for a prompt, 'pdb' at its failure, 'shell', 'notebook'. The exit code of what was opened."""
     narrator = Narrator(as_json=True)  # standard output is the prompt's
     run = open_run(store, parse_pathspec(pathspec, least=3, most=4))
     with opened_task(run, caller(), "pdb" if mode == "pdb" else "python", narrator) as task:
@@ -43,4 +45,9 @@ def open_by_hand(store: Store, pathspec: str, mode: str) -> int:
             narrator.note(f"a shell in the environment of {task.pathspec}; leave it with 'exit'.")
             words = [os.environ.get("SHELL") or "/bin/sh"]
             variables["PATH"] = f"{task.python.parent}{os.pathsep}{variables.get('PATH', '')}"
+        if mode == "notebook":
+            from stillrun_engine.notebook import notebook_of
+
+            opened = notebook_of(task, caller().python, task.folder)
+            return subprocess.call(opened.words, env={**os.environ, **opened.variables}, cwd=task.folder)
         return subprocess.call([*task.wrapper, *words], env=variables, cwd=task.cwd)

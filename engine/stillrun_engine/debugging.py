@@ -34,7 +34,7 @@ _BOOT = "import sys; sys.path[0] = sys.argv[1]; from stillrun.debug import main;
 class OpenedTask:
     """A process that a person can talk to: its words, variables and folder. python: the environment's interpreter.
 
-    wrapper: words to put before any command, so that it sees the folders of the original.
+    wrapper: words to put before any command, so that it sees the folders of the original. folder: of its own, removed with it.
     """
 
     pathspec: str
@@ -43,6 +43,7 @@ class OpenedTask:
     variables: Mapping[str, str]
     cwd: Path
     python: Path
+    folder: Path
 
 
 @contextmanager
@@ -84,6 +85,7 @@ def opened_task(run: KeptRun, caller: Caller, mode: str, reporter: Reporter) -> 
             launch.variables,
             workspace.cwd,
             launch.python,
+            workspace.folder,
         )
     finally:
         workspace.close()

@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
+from pathlib import Path
+from typing import Any
 
 import pytest
+from jupyter_client.manager import KernelManager
 from tests.conftest import Commands, Done
+
+from stillrun_engine.archive import open_run
+from stillrun_engine.caller import Caller
+from stillrun_engine.debugging import opened_task
+from stillrun_engine.notebook import notebook_of
+from stillrun_engine.pathspec import parse_pathspec
+from stillrun_engine.reporter import Reporter
+from stillrun_snapshot.store import Store
 
 FLOW = """
 from stillrun import FlowSpec, Parameter, step
@@ -91,6 +103,57 @@ def test_a_shell_is_in_the_environment(study: Commands) -> None:
     done = typed(study, "command -v python; ls\n", "debug", f"{run}/start", "--shell")
     assert str(study.store) in done.out
     assert "data.txt" in done.out
+
+
+def test_a_notebook_has_a_kernel_in_the_environment_of_the_task(study: Commands, tmp_path: Path) -> None:
+    study.write("data.txt", "a bb")
+    run = study.run("study.py")
+    with Store.open(study.store) as store:
+        kept = open_run(store, parse_pathspec(f"{run}/fit/1"))
+        called = Caller(Path(sys.executable), study.cwd, study.environment())
+        with opened_task(kept, called, "python", Reporter()) as task:
+            assert subprocess.run([task.python, "-c", "import ipykernel"], capture_output=True).returncode == 1
+            made = notebook_of(task, Path(sys.executable), task.folder)
+            assert (
+                json.loads((task.folder / "task.ipynb").read_text())["metadata"]["kernelspec"]["name"]
+                == "stillrun-task"
+            )
+            manager = KernelManager(kernel_name="stillrun-task", connection_file=str(tmp_path / "connection.json"))
+            manager.kernel_spec_manager.kernel_dirs = [str(made.kernels / "kernels")]
+            manager.start_kernel()
+            try:
+                assert said(manager, "print(self.input, self.alpha, open('data.txt').read())") == "bb 2.0 a bb\n"
+                assert said(manager, "self.fit(); print(self.score)") == "4.0\n"
+                assert said(manager, "import numpy") == "ModuleNotFoundError", "only the kernel is borrowed"
+            finally:
+                manager.shutdown_kernel(now=True)
+
+
+def said(manager: KernelManager, code: str) -> str:
+    """What a cell prints, or the name of its error."""
+    client = manager.client()
+    client.start_channels()
+    try:
+        client.wait_for_ready(timeout=60)
+        found: list[str] = []
+
+        def hear(message: dict[str, Any]) -> None:
+            content = message["content"]
+            found.append(content.get("text") or content.get("ename") or "")
+
+        client.execute_interactive(code, timeout=60, output_hook=hear)
+        return "".join(found)
+    finally:
+        client.stop_channels()
+
+
+def test_where_there_is_no_kernel_to_lend_it_is_said(study: Commands, tmp_path: Path) -> None:
+    run = study.run("study.py")
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "bare"], check=True)
+    study.variables["VIRTUAL_ENV"] = str(tmp_path / "bare")
+    done = typed(study, "", "debug", f"{run}/start", "--notebook")
+    assert done.code == 2
+    assert "has no Jupyter kernel to lend" in done.err
 
 
 def test_one_task_is_asked_for(study: Commands) -> None:

@@ -1,0 +1,71 @@
+"""A Jupyter notebook on an opened task: a kernel of its own, and a notebook that uses it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+from stillrun_engine.debugging import OpenedTask
+from stillrun_engine.errors import EngineError
+
+__all__ = ["Notebook", "notebook_of"]
+
+_NAME = "stillrun-task"
+_ASK = (
+    "import sys, site, json, ipykernel; "
+    "print(json.dumps([list(sys.version_info[:2]), [each for each in sys.path if each.endswith('-packages')]]))"
+)
+
+
+@dataclass(frozen=True)
+class Notebook:
+    """words: what opens it; variables: those that it needs besides; kernels: the folder that JUPYTER_PATH names."""
+
+    words: tuple[str, ...]
+    variables: dict[str, str]
+    kernels: Path
+
+
+def notebook_of(task: OpenedTask, python: Path, folder: Path) -> Notebook:
+    """Make a kernel and a notebook for ``task`` in ``folder``. python: the interpreter that has Jupyter's kernel.
+
+    Raises EngineError when it has none, or one for another Python than the task's.
+    """
+    asked = subprocess.run([python, "-c", _ASK], capture_output=True, text=True, check=False)
+    if asked.returncode != 0:
+        raise EngineError(
+            f"{python} has no Jupyter kernel to lend; install 'ipykernel' and 'jupyterlab' there, or leave out --notebook."
+        )
+    version, folders = json.loads(asked.stdout.splitlines()[-1])
+    ours = subprocess.run(
+        [task.python, "-c", "import sys; print(*sys.version_info[:2])"], capture_output=True, text=True, check=True
+    ).stdout.split()
+    if [str(part) for part in version] != ours:
+        raise EngineError(
+            f"the task's Python is {'.'.join(ours)} and the Jupyter kernel of {python} is for "
+            f"{'.'.join(map(str, version))}; activate an environment with 'ipykernel' for the former."
+        )
+    kernels = folder / "jupyter"
+    spec = kernels / "kernels" / _NAME
+    spec.mkdir(parents=True)
+    argv = [*task.wrapper, *task.words[:-1], "kernel", "{connection_file}", os.pathsep.join(folders)]
+    told = {"argv": argv, "display_name": task.pathspec, "language": "python", "env": dict(task.variables)}
+    (spec / "kernel.json").write_text(json.dumps(told, indent=1), encoding="utf-8")
+    page = folder / "task.ipynb"
+    page.write_text(json.dumps(_page(task.pathspec)), encoding="utf-8")
+    beside = shutil.which("jupyter-lab", path=f"{python.parent}{os.pathsep}{os.environ.get('PATH', '')}")
+    words = (beside, str(page)) if beside else (str(python), "-m", "notebook", str(page))
+    return Notebook(words, {"JUPYTER_PATH": str(kernels)}, kernels)
+
+
+def _page(pathspec: str) -> dict[str, object]:
+    """A notebook that says where it is."""
+    source = f"# {pathspec}: self is the flow as the step gets it; nothing that is done here is kept\nself"
+    cell: dict[str, object] = {"cell_type": "code", "execution_count": None, "id": "first", "source": source}
+    cell.update(metadata={}, outputs=[])
+    kernel = {"kernelspec": {"name": _NAME, "display_name": pathspec, "language": "python"}}
+    return {"cells": [cell], "metadata": kernel, "nbformat": 4, "nbformat_minor": 5}

@@ -67,7 +67,10 @@ def test_what_is_not_a_flow_is_refused(stillrun: Commands, name: str, text: str 
 
 
 GRAPHS = {
-    "no_start": (END, ("start",)),
+    "no_start": (
+        "@step\ndef a(self):\n    self.next(self.end)\n@step\ndef b(self):\n    self.next(self.end)\n" + END,
+        ("'start'", "first"),
+    ),
     "dead_end": (
         "@step\ndef start(self):\n    self.next(self.a)\n@step\ndef a(self):\n    pass\n" + END,
         ("'a'", "self.next"),

@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 
+from stillrun.canonical import canonical_digest
 from stillrun.caught import CaughtException
 from stillrun.context import Parameters, current
 from stillrun.errors import FlowError, NextError, NotPicklable, StepTimeout, StillrunError
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
     from typing import Any, Mapping
 else:
     from stillrun.light import dataclass
+
+ITEMS_SIZE_MAX, ITEMS_MAX = 64 << 20, 100_000
+"""Up to so many bytes, and so many items, of what a foreach is over each item gets a digest of its own."""
 
 __all__ = ["Outcome", "opened", "run_task"]
 
@@ -241,6 +245,8 @@ def _kept(loaded: LoadedFlow, spec: Mapping[str, Any], flow: Any, state: TaskSta
             kept[name] = writer.encode(name, own.pop(name), state.loaded.get(name))
         if state.items is not None and state.next is not None:
             state.next["items"] = writer.encode(state.next["foreach"], state.items)
+        if state.next is not None and state.next["foreach"] is not None:
+            _tell_items(state, kept, getattr(flow, state.next["foreach"], None) if state.items is None else state.items)
     except StillrunError as err:
         writer.discard()
         file, line = _assignment(loaded, spec["step"], getattr(err, "artifact", ""))
@@ -250,6 +256,18 @@ def _kept(loaded: LoadedFlow, spec: Mapping[str, Any], flow: Any, state: TaskSta
         writer.discard()
         raise
     return kept, writer.body
+
+
+def _tell_items(state: TaskState, kept: Mapping[str, Any], items: Any) -> None:
+    """Add the digest of each item of a foreach, so that a later run over other items can tell the ones that it has seen."""
+    assert state.next is not None
+    held = kept.get(state.next["foreach"]) or {}
+    size = sum(part["size"] for part in held.get("parts", ()))
+    if size > ITEMS_SIZE_MAX or len(items) > ITEMS_MAX:
+        return
+    digests = [canonical_digest(item) for item in items]
+    if None not in digests:
+        state.next["item_digests"] = digests
 
 
 def _assignment(loaded: LoadedFlow, step: str, artifact: str) -> tuple[str, int]:

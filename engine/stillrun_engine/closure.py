@@ -93,6 +93,8 @@ def _task(run: KeptRun, task: Record, visited: set[str]) -> Iterator[tuple[str, 
     items = [split["items"] for split in task["foreach"] if split["items"]]
     for digest in [*items, *([task["next"]["items"]] if task["next"] and task["next"].get("items") else [])]:
         yield from _artifact(run.store, digest, f"what the foreach of {name} is over", visited)
+    if task["next"] and task["next"].get("item_digests"):
+        yield task["next"]["item_digests"], f"the digests of what the foreach of {name} is over"
     if task.get("cards"):
         yield task["cards"], f"the cards of {name}"
     for file in task["files"]:

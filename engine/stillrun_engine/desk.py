@@ -220,9 +220,14 @@ class Desk:
         modules, borrowed = result.get("modules", ()), result.get("borrowed", {})
         return KeptTask(key, record, artifacts, next_, error, modules, borrowed, _items(task.assignment))
 
-    def reused(self, assignment: Assignment, old: Mapping[str, Any], pathspec: str) -> KeptTask:
-        """Keep the record of a task of the run ``pathspec`` as one of this run, without running it."""
-        taken = {name: old[name] for name in _TAKEN if name in old}
+    def reused(
+        self, assignment: Assignment, old: Mapping[str, Any], pathspec: str, artifacts: Mapping[str, str]
+    ) -> KeptTask:
+        """Keep the record of a task of the run ``pathspec`` as one of this run, without running it.
+
+        artifacts: those that it has here: its own of then, and what it passes on of today's.
+        """
+        taken = {**{name: old[name] for name in _TAKEN if name in old}, "artifacts": dict(artifacts)}
         origin = f"{pathspec}/{old['step']}/{old['task']}"
         record = self._history.task(
             assignment.key, {**self._facts(assignment), **taken, "reused": old.get("reused") or origin}
@@ -232,7 +237,7 @@ class Desk:
         return KeptTask(
             assignment.key,
             record,
-            old["artifacts"],
+            artifacts,
             old["next"],
             None,
             borrowed.get("modules", ()),
@@ -260,10 +265,14 @@ class Desk:
     def _next(self, result: Mapping[str, Any], body: bytes) -> dict[str, Any] | None:
         """Where the task went on to; the items of its foreach as an artifact's digest where they are none of its artifacts."""
         told = result.get("next")
-        if told is None or "items" not in told:
-            return None if told is None else dict(told)
-        kept = keep_outputs(self._store, {"items": told["items"]}, body, self._spills)
-        return {**told, "items": kept["items"]}
+        if told is None:
+            return None
+        found = dict(told)
+        if "items" in told:
+            found["items"] = keep_outputs(self._store, {"items": told["items"]}, body, self._spills)["items"]
+        if "item_digests" in told:
+            found["item_digests"] = self._store.put(json.dumps(told["item_digests"]).encode(), compress=True)
+        return found
 
     def _cards(self, result: Mapping[str, Any]) -> dict[str, Any]:
         """What the task's cards hold, as one object; mostly nothing."""

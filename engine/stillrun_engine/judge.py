@@ -211,7 +211,11 @@ def _ending(original: Record, replayed: Record) -> str | None:
 
 def _where(next_: Record | None) -> Record | None:
     """The steps and their number; what a foreach is over is judged as an artifact, where it is one."""
-    return None if next_ is None else {name: value for name, value in next_.items() if name != "items"}
+    return (
+        None
+        if next_ is None
+        else {name: value for name, value in next_.items() if name not in ("items", "item_digests")}
+    )
 
 
 def _onward(next_: Record | None) -> str:

@@ -14,13 +14,16 @@ from typing import Any
 from stillrun_engine.archive import KeptRun, key_of
 from stillrun_engine.desk import TaskInput
 from stillrun_engine.fingerprint import CodeOf, Reached
-from stillrun_engine.plan import WaitingTask
+from stillrun_engine.items import ItemIndex
+from stillrun_engine.plan import TaskKey, WaitingTask
 from stillrun_engine.references import references
 from stillrun_snapshot.digest import Digest, digest_of_file
 
 __all__ = ["Reuse", "Today"]
 
 Record = Mapping[str, Any]
+_PLACES = frozenset({"index", "foreach_stack", "task_id", "pathspec", "task", "__dict__", "parallel"})
+"""What a step asks for when it matters to it where it stands in a foreach."""
 
 
 @dataclass(frozen=True)
@@ -52,17 +55,44 @@ class Reuse:
         self._again = _with_followers(today.description, again)
         self._before = self._code(origin.record["code"], origin.description, strict)
         self._now = self._code(today.code, today.description, strict)
+        self._items = ItemIndex(origin.store, self._records)
         self._files: dict[tuple[str, str], str | None] = {}
         self._references: dict[str, frozenset[tuple[str, str]]] = {}
 
-    def record_of(self, waiting: WaitingTask, inputs: Sequence[TaskInput]) -> Record | None:
-        """The earlier run's record that serves for a task; None when it has to run."""
+    def split(self, key: TaskKey, next_: Record | None) -> None:
+        """Hear where a task of this run went on to."""
+        if next_ is not None and next_["foreach"] is not None:
+            self._items.today(key, next_)
+
+    def record_of(self, waiting: WaitingTask, inputs: Sequence[TaskInput]) -> tuple[Record, Mapping[str, str]] | None:
+        """The earlier run's record that serves for a task, and the artifacts that it has here; None when it has to run."""
         old = self._records.get(waiting.key)
+        moved = self._items.task_of(waiting)
+        if moved is not None and moved != waiting.key and self._is_placeless(waiting):
+            old = self._records.get(moved)
         reason = self._differs(waiting, inputs, old)
         if reason is None:
-            return old
+            assert old is not None, "it serves"
+            return old, self._artifacts(waiting, inputs, old)
         self.reasons.setdefault(waiting.key.step, reason)
         return None
+
+    def _is_placeless(self, waiting: WaitingTask) -> bool:
+        """Whether it is nothing to the step where it stands in a foreach."""
+        reached = self._now.step(waiting.key.step)
+        asked = None if reached is None else reached.attributes
+        return asked is not None and not asked & _PLACES and not waiting.join
+
+    def _artifacts(self, waiting: WaitingTask, inputs: Sequence[TaskInput], old: Record) -> dict[str, str]:
+        """What the task made then, and what it passes on of what it is given today."""
+        had = dict(old["artifacts"])
+        if waiting.join or len(inputs) != 1:
+            return had
+        before = self.origin.given(old)
+        passed = {name for name, digest in had.items() if before.get(name) == digest}
+        made = {name: digest for name, digest in had.items() if name not in passed}
+        dropped = before.keys() - had.keys()
+        return {**{name: digest for name, digest in inputs[0].artifacts.items() if name not in dropped}, **made}
 
     def _differs(self, waiting: WaitingTask, inputs: Sequence[TaskInput], old: Record | None) -> str | None:
         """Why a task has to run, in words."""
@@ -80,7 +110,7 @@ class Reuse:
         return (
             before.differs(now, step)
             or self._other_surroundings(step, old, now)
-            or self._other_inputs(waiting, inputs, old)
+            or self._other_inputs(waiting, inputs, old, now)
             or next(filter(None, map(self._other_file, old["files"])), None)
         )
 
@@ -119,19 +149,31 @@ class Reuse:
         ]
         return f"parameter {changed[0]} is another" if changed else None
 
-    def _other_inputs(self, waiting: WaitingTask, inputs: Sequence[TaskInput], old: Record) -> str | None:
-        splits = [{**vars(split)} for split in waiting.foreach]
-        if splits != [dict(split) for split in old["foreach"]] or waiting.join != old["join"]:
+    def _other_inputs(self, waiting: WaitingTask, inputs: Sequence[TaskInput], old: Record, now: Reached) -> str | None:
+        elsewhere = [split.index for split in waiting.foreach] != [split["index"] for split in old["foreach"]]
+        if not self._same_items(waiting, old) or waiting.join != old["join"]:
             return "it stands elsewhere in a foreach"
         parents = [self.origin.store.get_record(Digest(each["record"]), "task") for each in old["inputs"]]
-        if [each.key for each in inputs] != list(map(key_of, parents)):
+        if not elsewhere and [each.key for each in inputs] != list(map(key_of, parents)):
             return "its inputs come from other tasks"
+        if len(inputs) != len(parents) or [each.key.step for each in inputs] != [each["step"] for each in parents]:
+            return "its inputs come from other tasks"
+        read = None if waiting.join else now.attributes
         for given, parent in zip(inputs, parents, strict=True):
             had = parent["artifacts"]
-            other = [name for name in sorted({*had, *given.artifacts}) if had.get(name) != given.artifacts.get(name)]
+            names = {*had, *given.artifacts} if read is None else {*had, *given.artifacts} & read
+            other = [name for name in sorted(names) if had.get(name) != given.artifacts.get(name)]
             if other:
                 return f"its input {other[0]} is another"
         return None
+
+    def _same_items(self, waiting: WaitingTask, old: Record) -> bool:
+        """Whether both are for the same items: of the same foreach as a whole, or item by item."""
+        if [{**vars(split)} for split in waiting.foreach] == [dict(split) for split in old["foreach"]]:
+            return True
+        if not self._is_placeless(waiting):
+            return False
+        return self._items.task_of(waiting) == key_of(old)
 
     def _other_file(self, file: Record) -> str | None:
         """Whether a file that the task read is another today."""

@@ -209,6 +209,8 @@ class _RunTasks:
             self._metadata.update(kept.borrowed.get("metadata", ()))
             self._children = self._children or kept.borrowed.get("children", False)
         self._done[kept.key] = kept.given
+        if self._reuse is not None:
+            self._reuse.split(kept.key, kept.next)
         if kept.next is None:
             return []
         items = kept.next.get("items") or kept.artifacts.get(kept.next["foreach"] or "")
@@ -222,11 +224,11 @@ class _RunTasks:
         while waiting:
             task = waiting.popleft()
             assignment = self._assignment(task)
-            old = self._reuse.record_of(task, assignment.inputs)
-            if old is not None:
+            found = self._reuse.record_of(task, assignment.inputs)
+            if found is not None:
                 self._reused += 1
                 self._attempts.done(task.key)
-                kept = self.desk.reused(assignment, old, self._reuse.origin.pathspec)
+                kept = self.desk.reused(assignment, found[0], self._reuse.origin.pathspec, found[1])
                 waiting.extend(self._followers(assignment.environment, kept))
                 continue
             to_run.append(task)

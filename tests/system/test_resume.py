@@ -191,7 +191,57 @@ def test_an_input_file_that_changed_is_read_again_and_kept_items_are_reused(stud
     study.write("data.txt", "a bb cccc")
     _, steps, said = resumed(study, run)
     assert "start runs again: data.txt changed." in said
-    assert steps == ["end", "fit", "fit", "fit", "join", "start"], "a foreach over other items is another place"
+    assert steps == ["end", "fit", "join", "start"], "two of the items are the same"
+
+
+def scores(commands: Commands, run: str) -> list[str]:
+    tasks = commands("show", f"{run}/fit", "--json").json["tasks"]
+    return [task["artifacts"]["score"]["preview"] for task in tasks]
+
+
+@pytest.mark.parametrize(
+    ("data", "fits", "told"),
+    [
+        ("zzzz a bb ccc", 1, ["4.0", "1.0", "2.0", "3.0"]),
+        ("ccc bb a", 0, ["3.0", "2.0", "1.0"]),
+        ("a a bb", 1, ["1.0", "1.0", "2.0"]),
+        ("ccc", 0, ["3.0"]),
+    ],
+)
+def test_items_that_were_seen_are_not_worked_on_again(study: Commands, data: str, fits: int, told: list[str]) -> None:
+    run = first(study)
+    study.write("data.txt", data)
+    again, steps, _ = resumed(study, run)
+    assert steps.count("fit") == fits
+    assert scores(study, again) == told
+    shown = study("show", f"{again}/fit", "--json").json["tasks"]
+    assert all(task["artifacts"]["items"]["preview"] == repr(data.split()) for task in shown), (
+        "today's list is passed on"
+    )
+    assert study("verify", again).code == 0
+    assert study("replay", again).code == 0
+    fresh = study.run("study.py")
+    assert study("diff", again, fresh, "--json").json["artifacts"] == []
+
+
+def test_a_step_that_asks_for_its_place_runs_again_elsewhere(study: Commands) -> None:
+    study.write("study.py", FLOW.replace("len(self.input) * SCALE", "len(self.input) * SCALE + self.index"))
+    run = first(study)
+    study.write("data.txt", "zz a bb ccc")
+    _, steps, said = resumed(study, run)
+    assert steps.count("fit") == 4
+    assert "fit runs again: it stands elsewhere in a foreach." in said
+
+
+def test_what_a_step_does_not_read_does_not_count(study: Commands) -> None:
+    text = FLOW.replace("        self.items = open", "        self.note = SCALE\n        self.items = open")
+    study.write("study.py", text.replace("* SCALE", "* 1.0"))
+    run = first(study)
+    study.write("study.py", text.replace("* SCALE", "* 1.0").replace("SCALE = 1.0", "SCALE = 5.0"))
+    again, steps, said = resumed(study, run)
+    assert steps == ["join", "start"] or steps == ["end", "join", "start"], said
+    shown = study("show", f"{again}/fit/0", "--json").json["tasks"][0]
+    assert shown["artifacts"]["note"]["preview"] == "5.0"
 
 
 def test_parameters_keep_their_values_and_another_one_counts(study: Commands) -> None:

@@ -12,7 +12,7 @@ import ctypes
 import json
 import os
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
 _NEWNS, _NEWUSER, _NEWNET = 0x00020000, 0x10000000, 0x40000000
 _BIND, _REC, _PRIVATE = 4096, 16384, 1 << 18
@@ -96,21 +96,23 @@ def _rebuild(folder: str) -> None:
 
 
 def _rebuild_root() -> None:
-    """The same for the root of the file system."""
-    folder = next(each for each in ("/tmp", "/mnt", "/run") if os.path.isdir(each))  # noqa: S108  # it is covered
-    held = os.open("/", os.O_RDONLY)
-    temporary = os.open(folder, os.O_RDONLY)
-    here = os.getcwd()
+    """The same for the root of the file system; in an empty folder of it, which nobody misses while it is covered."""
+    empty = (
+        each for each in ("/mnt", "/media", "/srv", "/opt", "/home") if os.path.isdir(each) and not os.listdir(each)
+    )
+    folder = next(empty, None)
+    if folder is None:
+        raise OSError(0, "no empty folder in / to lay it out in")
+    held, here = os.open("/", os.O_RDONLY), os.getcwd()
     _mount("tmpfs", folder, 0, "tmpfs")
-    _fill(f"/proc/self/fd/{held}", folder, {folder: f"/proc/self/fd/{temporary}"})
+    _fill(f"/proc/self/fd/{held}", folder)
     os.chroot(folder)
     os.chdir(here)
-    for each in (held, temporary):
-        os.close(each)
+    os.close(held)
     _ours.append("/")
 
 
-def _fill(source: str, target: str, otherwise: Mapping[str, str] | None = None) -> None:
+def _fill(source: str, target: str) -> None:
     for name in os.listdir(source):
         here, there = os.path.join(source, name), os.path.join(target, name)
         if os.path.islink(here):
@@ -120,7 +122,8 @@ def _fill(source: str, target: str, otherwise: Mapping[str, str] | None = None) 
             os.mkdir(there)
         else:
             os.close(os.open(there, os.O_CREAT | os.O_WRONLY, 0o644))
-        _mount((otherwise or {}).get("/" + name, here), there, _BIND | _REC)
+        if os.path.realpath(here) != os.path.realpath(target):  # the folder that it is laid out in stays empty
+            _mount(here, there, _BIND | _REC)
 
 
 main()

@@ -13,6 +13,8 @@ import struct
 import sys
 from array import array
 
+from stillrun.sha import sha256
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -78,7 +80,7 @@ def canonical_digest(value: Any, digests: Mapping[tuple[int, int], str] | None =
             code = code_on_a_large_stack(value, digests or {})
     except Exception:  # a strange object may raise anything when it is looked at: then there is no digest
         return None
-    return "sha256:" + hashlib.sha256(SCHEME.encode() + b"\n" + code).hexdigest()
+    return "sha256:" + sha256(SCHEME.encode() + b"\n" + code).hexdigest()
 
 
 class Coder:
@@ -112,7 +114,7 @@ class Coder:
     def tagged(self, name: str, *codes: bytes) -> bytes:
         """The code of a composed value: a name and the codes of its parts."""
         content = [_text(name), struct.pack("<Q", len(codes)), *codes]
-        return b"@" + hashlib.sha256(b"".join(content)).digest()
+        return b"@" + sha256(b"".join(content)).digest()
 
     def record(self, name: str, *parts: Any) -> bytes:
         """The code of a composed value: a name and its parts."""

@@ -7,7 +7,6 @@ import gc
 import os
 import signal
 import sys
-import threading
 import time
 import traceback
 import warnings
@@ -214,9 +213,11 @@ def _drop_exit_functions() -> None:
 
 def leave() -> None:
     """What Python does when a program ends: wait for threads, call exit functions, write out what is buffered."""
-    for last in (threading._shutdown, atexit._run_exitfuncs):  # type: ignore[attr-defined]
+    threads: Any = sys.modules.get("threading")  # absent when nothing has started one
+    for last in (getattr(threads, "_shutdown", None), atexit._run_exitfuncs):
         try:
-            last()
+            if last is not None:
+                last()
         except BaseException:
             traceback.print_exc()
     gc.collect()  # files that the step forgot to close are written out when they are collected

@@ -46,6 +46,7 @@ class Connection:
         sock.setblocking(False)
         self.socket = sock
         self.waiting = 0  # bytes that wait to be sent
+        self.posted = False  # some of them were not tried yet
         self._in = bytearray()
         self._out: deque[memoryview] = deque()
 
@@ -68,14 +69,22 @@ class Connection:
 
     def send(self, header: Mapping[str, Any], body: Any = b"") -> None:
         """Queue a frame, and send what can be sent at once."""
+        self.post(header, body)
+        self.flush()
+
+    def post(self, header: Mapping[str, Any], body: Any = b"") -> None:
+        """Queue a frame that goes with the next one that is sent."""
         for piece in pack(header, body):
             if len(piece):
                 self._out.append(memoryview(piece))
                 self.waiting += len(piece)
-        self.flush()
+        self.posted = True
 
     def flush(self) -> None:
         """Send what the socket takes now. Raises EOFError when the other end is gone."""
+        self.posted = False
+        if len(self._out) > 1 and self.waiting <= JOINED_MAX:
+            self._out = deque([memoryview(b"".join(self._out))])
         while self._out:
             view = self._out[0]
             try:

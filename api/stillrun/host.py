@@ -23,7 +23,7 @@ from stillrun.description import describe, parameters_of
 from stillrun.errors import StillrunError
 from stillrun.failure import error, error_of
 from stillrun.flowfile import LoadedFlow, Refused, load_as_asked
-from stillrun.frames import Connection, pack, unpack
+from stillrun.frames import LENGTHS, Connection, pack, unpack
 from stillrun.parameters import values_of
 from stillrun.places import FACE
 from stillrun.reader import ArtifactReader
@@ -37,9 +37,12 @@ if TYPE_CHECKING:
 __all__ = ["PROTOCOL", "Host", "fresh", "main"]
 
 PROTOCOL = 1
+TAKES = ("item", "inputs_file")  # what a SPEC may have that not every host of this protocol knows
 WAITING_MAX = 8 * 1024 * 1024  # output that the engine has not taken yet; beyond, tasks have to wait
+POSTED_MAX = 0.01  # seconds that news may wait for more: most tasks have ended by then
 LOOK_AGAIN = 1.0  # seconds; only for the case that user code took SIGCHLD away
 HEED_TIME = 5.0  # seconds that a step has to heed its time limit before it is killed
+REHEARSE_MIN = 16  # tasks of a foreach from which a rehearsal costs less than it saves
 EXIT_TIME = 10  # seconds for exit functions of user code when the engine is gone
 FRESH = "import sys; sys.path[0] = sys.argv[1]; from stillrun.host import fresh; fresh()"
 _PRELOADED = (
@@ -104,6 +107,7 @@ class Host:
         self._wake: tuple[int, int] | None = None
         self._child_handler: Any = signal.SIG_DFL
         self._ended = False  # a child may have
+        self._rehearsed = False
 
     # -- the loop ----------------------------------------------------------------------------
 
@@ -118,6 +122,8 @@ class Host:
             if self._ended or not ready:
                 self._ended = False
                 self._reap()
+            if not ready and self._connection.posted:
+                self._connection.flush()
             self._enforce_stops()
 
     def kill_all(self) -> None:
@@ -132,6 +138,8 @@ class Host:
     def _timeout(self) -> float | None:
         if not self._tasks:
             return None
+        if self._connection.posted:
+            return POSTED_MAX
         children = [task.child for task in self._tasks.values()]
         deadlines = [at for each in children for at in (each.kill_at, each.limit_at) if at is not None]
         return max(0.0, min([LOOK_AGAIN, *(each - time.monotonic() for each in deadlines)]))
@@ -139,7 +147,7 @@ class Host:
     def _balance(self) -> None:
         """Watch for room on the socket if something waits; stop listening to tasks while too much does."""
         waiting = self._connection.waiting
-        events = selectors.EVENT_READ | (selectors.EVENT_WRITE if waiting else 0)
+        events = selectors.EVENT_READ | (selectors.EVENT_WRITE if waiting and not self._connection.posted else 0)
         if self._selector.get_key(self._connection.fileno()).events != events:
             self._selector.modify(self._connection.fileno(), events, self._on_socket)
         listen = waiting < (WAITING_MAX if self._listening else WAITING_MAX // 2)
@@ -197,8 +205,7 @@ class Host:
             return
         self._loaded, self._load_message = loaded, header
         self._watch_children()
-        gc.collect()
-        gc.freeze()  # children share these pages for good: collecting garbage does not touch them
+        _freeze()
         self._connection.send(
             {
                 "op": "loaded",
@@ -206,6 +213,7 @@ class Host:
                 "python": ".".join(map(str, sys.version_info[:3])),
                 "description": description,
                 "modules": loaded.modules.names(),
+                "takes": list(TAKES),
             }
         )
 
@@ -228,7 +236,8 @@ class Host:
             child = self._spawn_fresh(spec, body) if header.get("fresh") else self._spawn_fork(spec, body)
         except OSError as err:
             why = error("storage", f"no process can be started for the task ({err.strerror}).", step=spec["step"])
-            self._finish(key, {"code": None, "signal": None}, _USAGE, {"ok": False, **_NOTHING, "error": why}, b"")
+            result = bytearray().join(pack({"ok": False, **_NOTHING, "error": why}))
+            self._finish(key, {"code": None, "signal": None}, _USAGE, result)
             return
         if spec.get("timeout_ms") is not None:
             child.limit_at = child.started + spec["timeout_ms"] / 1000 + HEED_TIME
@@ -236,14 +245,27 @@ class Host:
         for stream in child.pipes:
             if stream == "result" or self._listening:
                 self._watch(task, stream)
-        self._connection.send({"op": "started", "key": key, "pid": child.pid})
+        self._connection.post({"op": "started", "key": key, "pid": child.pid})
 
     def _spawn_fork(self, spec: Mapping[str, Any], body: bytes) -> Child:
+        self._rehearse(spec)
+
         def run(result: int) -> int:
             assert self._loaded is not None
             return _report(run_task(self._loaded, spec, body), result)
 
         return spawn(run, self._forget)
+
+    def _rehearse(self, spec: Mapping[str, Any]) -> None:
+        """Before the first of many tasks, have what they do done once here."""
+        if self._rehearsed or not spec["foreach"] or spec["foreach"][-1]["count"] < REHEARSE_MIN:
+            return
+        from stillrun.rehearsal import rehearse
+
+        assert self._loaded is not None
+        self._rehearsed = True
+        rehearse(self._loaded)
+        _freeze()
 
     def _spawn_fresh(self, spec: Mapping[str, Any], body: bytes) -> Child:
         with _nameless_file(spec["spill"]) as order:
@@ -300,11 +322,19 @@ class Host:
                 for data in task.child.drain(stream):
                     self._take(task, stream, data)
                 task.child.close(stream)
-            result, body = next(unpack(task.result), (None, b""))
-            self._finish(task.key, *ended, result, body)
+            self._finish(task.key, *ended, task.result)
 
-    def _finish(self, key: str, ended: Any, usage: Any, result: Any, body: bytes) -> None:
-        self._connection.send({"op": "finished", "key": key, "exit": ended, "result": result, "usage": usage}, body)
+    def _finish(self, key: str, ended: Any, usage: Any, result: bytearray) -> None:
+        """Tell the end of a task. result: the frame that it wrote, of whose lengths the engine may want to hear instead."""
+        told = {"op": "finished", "key": key, "exit": ended, "usage": usage}
+        sizes = LENGTHS.unpack_from(result) if len(result) >= LENGTHS.size else None
+        if sizes is None or len(result) < LENGTHS.size + sum(sizes):
+            self._connection.send({**told, "result": None})
+        elif self._load_message.get("raw_results"):
+            self._connection.send({**told, "result": sizes[0]}, memoryview(result)[LENGTHS.size :])
+        else:
+            header, body = next(unpack(result))
+            self._connection.send({**told, "result": header}, body)
 
     def _enforce_stops(self) -> None:
         now = time.monotonic()
@@ -344,6 +374,12 @@ class Host:
 
 _USAGE = {"wall_us": 0, "user_us": 0, "system_us": 0, "max_rss_kib": 0}
 _NOTHING: dict[str, Any] = {"artifacts": {}, "next": None, "reads": [], "writes": [], "modules": []}
+
+
+def _freeze() -> None:
+    """Children share these pages for good: collecting garbage does not touch them."""
+    gc.collect()
+    gc.freeze()
 
 
 def _load_flow(header: Mapping[str, Any]) -> LoadedFlow:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from array import array
+
 from stillrun.errors import ArtifactMissing, FlowError, MergeConflict, MissingInMerge
 from stillrun.nearest import did_you_mean, listed
 
@@ -13,24 +16,20 @@ if TYPE_CHECKING:
     from stillrun.flow import FlowSpec
     from stillrun.reader import ArtifactReader
 
-__all__ = ["Input", "Inputs", "merge"]
+__all__ = ["Input", "Inputs", "merge", "records_of"]
 
 
 class Input:
     """One branch that a join joins; its artifacts are attributes, loaded when they are first read."""
 
     def __init__(
-        self,
-        record: Mapping[str, Any],
-        reader: ArtifactReader,
-        parameters: Mapping[str, Any],
-        variable: str | None,
+        self, record: Mapping[str, Any], reader: ArtifactReader, parameters: Mapping[str, Any], items: _Items
     ) -> None:
         self._step = record["step"]
         self._task = record["task"]
         self._position = record.get("index")
-        self._variable = variable
         self._items = record.get("items")
+        self._all_items = items
         self._reader = reader
         self._parameters = parameters
         self._refs = {name: ref for name, ref in record["artifacts"].items() if name not in parameters}
@@ -45,11 +44,8 @@ class Input:
         """The item that the branch was for; None for a static branch."""
         if self._position is None:
             return None
-        if self._items is not None:
-            return self._reader.load(self._items, self._variable or "items")[self._position]
-        if self._variable is None:
-            return None
-        return getattr(self, self._variable)[self._position]
+        ref = self._items or self._refs.get(self._all_items.variable) or self._parameters.get(self._all_items.variable)
+        return None if ref is None else self._all_items.of(ref)[self._position]
 
     def __getattr__(self, name: str) -> Any:
         if name[:1] == "_":
@@ -69,24 +65,43 @@ class Input:
 
 
 class Inputs:
-    """The branches of a join: by position, by iteration, and static ones by the name of their last step."""
+    """The branches of a join: by position, by iteration, and static ones by the name of their last step.
 
-    def __init__(self, inputs: Sequence[Input]) -> None:
-        self._inputs = tuple(inputs)
+    variable: the artifact whose items the branches were for; None for static ones.
+    """
+
+    def __init__(
+        self,
+        records: Sequence[Mapping[str, Any]],
+        reader: ArtifactReader,
+        parameters: Mapping[str, Any],
+        variable: str | None,
+    ) -> None:
+        self._records = records
+        self._reader = reader
+        self._parameters = parameters
+        self._items = _Items(reader, variable)
+        self._made: dict[int, Input] = {}
 
     def __iter__(self) -> Iterator[Input]:
-        return iter(self._inputs)
+        return (self._at(place) for place in range(len(self._records)))
 
     def __len__(self) -> int:
-        return len(self._inputs)
+        return len(self._records)
 
-    def __getitem__(self, position: int) -> Input:
-        return self._inputs[position]
+    def __getitem__(self, position: Any) -> Any:
+        places = range(len(self._records))[position]  # as a list takes them: negative ones, slices
+        return self._at(places) if isinstance(places, int) else [self._at(place) for place in places]
+
+    def _at(self, place: int) -> Input:
+        if place not in self._made:
+            self._made[place] = Input(self._records[place], self._reader, self._parameters, self._items)
+        return self._made[place]
 
     def __getattr__(self, name: str) -> Input:
         if name[:1] == "_":
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
-        named = [each for each in self._inputs if each._step == name]
+        named = [each for each in self if each._step == name]
         if len(named) == 1:
             return named[0]
         if named:
@@ -94,14 +109,54 @@ class Inputs:
                 f"inputs.{name} is not one branch but {len(named)} tasks of a foreach.",
                 cure="Take them by position, inputs[0], or one after the other: for each in inputs.",
             )
-        steps = sorted({each._step for each in self._inputs})
+        steps = sorted({each._step for each in self})
         raise ArtifactMissing(
             f"no branch that is joined here ends with a step {name!r}.",
             cure=did_you_mean(name, steps, "inputs.") or f"They end with: {listed(steps)}.",
         )
 
     def __repr__(self) -> str:
-        return f"<inputs {listed(each._step for each in self._inputs)}>"
+        return f"<inputs {listed(each._step for each in self)}>"
+
+
+class _Items:
+    """What the joined tasks of a foreach were for; loaded once for all of them."""
+
+    def __init__(self, reader: ArtifactReader, variable: str | None) -> None:
+        self.variable = variable or ""
+        self._reader = reader
+        self._loaded: dict[str, Any] = {}
+
+    def of(self, ref: Mapping[str, Any]) -> Any:
+        """The items of an artifact."""
+        if ref["artifact"] not in self._loaded:
+            self._loaded[ref["artifact"]] = self._reader.load(ref, self.variable or "items")
+        return self._loaded[ref["artifact"]]
+
+
+class _Lines:
+    """The records of many inputs, one JSON line each in a file; each is read when it is asked for."""
+
+    def __init__(self, path: str) -> None:
+        with open(path, "rb") as file:
+            self._text = file.read()
+        self._starts = array("Q", [0])
+        at = self._text.find(b"\n")
+        while at >= 0:
+            self._starts.append(at + 1)
+            at = self._text.find(b"\n", at + 1)
+
+    def __len__(self) -> int:
+        return len(self._starts) - 1
+
+    def __getitem__(self, place: int) -> Any:
+        return json.loads(self._text[self._starts[place] : self._starts[place + 1]])
+
+
+def records_of(spec: Mapping[str, Any], reader: ArtifactReader) -> Any:
+    """What a SPEC says of the inputs of a task."""
+    path = spec.get("inputs_file")
+    return spec["inputs"] if path is None else reader.quietly(lambda: _Lines(path))
 
 
 def merge(flow: FlowSpec, inputs: Inputs, include: Iterable[str] | None, exclude: Iterable[str] | None) -> None:

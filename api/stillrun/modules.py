@@ -27,7 +27,8 @@ class ModuleList:
         self._ours = (tree + os.sep, FACE + os.sep)
         self._seen: set[str] = set()
         self._outside: list[str] = []
-        self.names()
+        self._told = 0
+        self._told = len(self.names())
 
     def names(self) -> list[str]:
         """Sorted names of the top-level modules that were imported from elsewhere."""
@@ -38,6 +39,11 @@ class ModuleList:
         self._seen.update(new)
         self._outside = sorted({*self._outside, *found})
         return self._outside
+
+    def news(self) -> list[str]:
+        """The same names, when there are others than at the beginning; else none."""
+        found = self.names()
+        return found if len(found) > self._told else []
 
     def _is_outside(self, name: str) -> bool:
         if "." in name or name in _NOT_IMPORTED:

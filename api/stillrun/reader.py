@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import pickle
 
 from stillrun.errors import ArtifactCorrupt
 from stillrun.mapped import MAP_MIN, address_of, is_untouched, map_file, read_file
+from stillrun.sha import sha256
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,13 +25,13 @@ class ArtifactReader:
 
     def __init__(self, body: bytes, quietly: Callable[[Callable[[], Any]], Any] = lambda load: load()) -> None:
         self._body = memoryview(body)
-        self._quietly = quietly
+        self.quietly = quietly
         self._maps: dict[int, list[tuple[memoryview, str]]] = {}  # size -> views of that size and their digests
         self.given: set[str] = set()  # digests of all parts that were loaded: the store holds them
 
     def load(self, ref: Mapping[str, Any], name: str) -> Any:
         """The value that a REF of the host protocol stands for. Raises ArtifactCorrupt."""
-        stream, *buffers = self._quietly(lambda: [self._part(part, name) for part in ref["parts"]])
+        stream, *buffers = self.quietly(lambda: [self._part(part, name) for part in ref["parts"]])
         return pickle.loads(stream, buffers=buffers)  # noqa: S301  # in a task only, and checked by digest
 
     def digest_of_mapped(self, view: memoryview) -> str | None:
@@ -44,6 +44,10 @@ class ArtifactReader:
             if address is not None and address_of(mapped) == address:
                 return digest if is_untouched(address, view.nbytes) else None
         return None
+
+    def inline(self, offset: int, length: int) -> memoryview:
+        """Bytes of the task's frame."""
+        return self._body[offset : offset + length]
 
     def _part(self, part: Mapping[str, Any], name: str) -> Any:
         digest, size = part["digest"], part["size"]
@@ -62,7 +66,7 @@ class ArtifactReader:
 
 
 def _check(data: Any, digest: str, size: int, name: str, place: str) -> None:
-    found = "sha256:" + hashlib.sha256(data).hexdigest()
+    found = "sha256:" + sha256(data).hexdigest()
     if found != digest or len(data) != size:
         raise ArtifactCorrupt(
             f"artifact {name!r}: object {digest} in {place} was changed after it was written "

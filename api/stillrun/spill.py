@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
-import threading
 
 from stillrun.errors import SpillError
+from stillrun.sha import sha256
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from hashlib import _Hash
     from typing import Any
 
 __all__ = ["Part", "PartSink"]
@@ -39,7 +39,7 @@ class PartSink:
     def __init__(self, folder: str | None, inline_max: int) -> None:
         self._folder = folder
         self._inline_max = inline_max
-        self._hash = hashlib.sha256()
+        self._hash: _Hash | None = None  # once there is more than is held in memory
         self._small: list[bytes] = []
         self._size = 0
         self._path: str | None = None
@@ -50,7 +50,6 @@ class PartSink:
         view = memoryview(data).cast("B")
         count = view.nbytes
         if self._size + count < self._inline_max:
-            self._hash.update(view)
             self._small.append(bytes(view))
         else:
             self._spill(view)
@@ -62,9 +61,9 @@ class PartSink:
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
-        digest = "sha256:" + self._hash.hexdigest()
         data = b"".join(self._small) if self._size < self._inline_max else None
-        return Part(digest, self._size, data, self._path)
+        hashed = self._hash or sha256(data or b"")
+        return Part("sha256:" + hashed.hexdigest(), self._size, data, self._path)
 
     def discard(self) -> None:
         """Drop what was written."""
@@ -76,20 +75,29 @@ class PartSink:
             self._path = None
 
     def _spill(self, view: memoryview) -> None:
+        hashed = self._hash or self._begin_hash()
         if self._folder is None:
             self._small.clear()
-            self._hash.update(view)
+            hashed.update(view)
             return
         try:
             if self._descriptor < 0:
                 self._open()
-            self._hash_and_write(view)
+            self._hash_and_write(hashed, view)
         except OSError as err:
             self.discard()
             raise SpillError(
                 f"{view.nbytes:,} bytes of an artifact cannot be written to {self._folder} ({err.strerror}).",
                 cure="Make room there, or give the store another place.",
             ) from err
+
+    def _begin_hash(self) -> _Hash:
+        import hashlib
+
+        hashed = self._hash = hashlib.sha256()
+        for small in self._small:
+            hashed.update(small)
+        return hashed
 
     def _open(self) -> None:
         assert self._folder is not None
@@ -100,13 +108,15 @@ class PartSink:
             _write_all(self._descriptor, memoryview(small))
         self._small.clear()
 
-    def _hash_and_write(self, view: memoryview) -> None:
+    def _hash_and_write(self, hashed: _Hash, view: memoryview) -> None:
         if view.nbytes < PARALLEL_MIN:
-            self._hash.update(view)
+            hashed.update(view)
             _write_all(self._descriptor, view)
             return
+        import threading
+
         # both let go of the interpreter lock: a large part costs the slower of the two, not the sum
-        hashing = threading.Thread(target=self._hash.update, args=(view,))
+        hashing = threading.Thread(target=hashed.update, args=(view,))
         hashing.start()
         try:
             _write_all(self._descriptor, view)

@@ -6,7 +6,6 @@ import os
 import signal
 import sys
 
-from stillrun.canonical import canonical_digest
 from stillrun.caught import CaughtException
 from stillrun.context import Parameters, current
 from stillrun.errors import FlowError, NextError, NotPicklable, StepTimeout, StillrunError
@@ -14,7 +13,8 @@ from stillrun.facts import facts_of
 from stillrun.failure import error_of
 from stillrun.flowfile import LoadedFlow
 from stillrun.graph import graph_of
-from stillrun.joined import Input, Inputs
+from stillrun.items import tell_items
+from stillrun.joined import Inputs, records_of
 from stillrun.network import refuse_network
 from stillrun.reader import ArtifactReader
 from stillrun.source import assigned_names, step_source
@@ -25,12 +25,9 @@ from stillrun.writer import ArtifactWriter
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from dataclasses import dataclass
-    from typing import Any, Mapping
+    from typing import Any, Mapping, Sequence
 else:
     from stillrun.light import dataclass
-
-ITEMS_SIZE_MAX, ITEMS_MAX = 64 << 20, 100_000
-"""Up to so many bytes, and so many items, of what a foreach is over each item gets a digest of its own."""
 
 __all__ = ["Outcome", "opened", "run_task"]
 
@@ -51,10 +48,12 @@ class _Ended(Exception):
         self.code = code
 
 
-def run_task(loaded: LoadedFlow, spec: Mapping[str, Any], body: bytes) -> Outcome:
+def run_task(
+    loaded: LoadedFlow, spec: Mapping[str, Any], body: bytes, recorder: TraceRecorder | None = None
+) -> Outcome:
     """Run one task in this process, which is its own. Never raises."""
     ignored = (each.rstrip(os.sep) + os.sep for each in (spec["spill"], *spec.get("ignore", ())))
-    recorder = TraceRecorder((*loaded.not_recorded, *ignored))
+    recorder = recorder or TraceRecorder((*loaded.not_recorded, *ignored))
     artifacts: dict[str, Any] = {}
     following, failure, caught, code, data = None, None, None, 0, b""
     try:
@@ -66,20 +65,15 @@ def run_task(loaded: LoadedFlow, spec: Mapping[str, Any], body: bytes) -> Outcom
         failure, code = ended.error, ended.code
     except BaseException as err:
         failure, code = error_of(err, loaded.places, spec["step"]), 1
-    result = {
-        "ok": failure is None,
-        "artifacts": artifacts,
-        "next": following,
-        "reads": recorder.reads,
-        "writes": recorder.writes,
-        "modules": loaded.modules.names(),
-        "borrowed": recorder.borrowed,
-        "reached": recorder.reached,
+    result = {"ok": failure is None, "artifacts": artifacts, "next": following}
+    told = {
+        **recorder.seen(),
+        "modules": loaded.modules.news(),
         "caught": caught,
         "cards": _cards(failure is None),
         "error": failure,
     }
-    return Outcome(result, data, code)
+    return Outcome({**result, **{name: value for name, value in told.items() if value}}, data, code)
 
 
 def _prepared(loaded: LoadedFlow, spec: Mapping[str, Any], reader: ArtifactReader) -> tuple[Any, TaskState]:
@@ -190,8 +184,8 @@ def _arguments(loaded: LoadedFlow, spec: Mapping[str, Any], state: TaskState) ->
     """What the step's method is called with: the inputs of a join."""
     if not spec["join"]:
         return []
-    variable = _foreach_variable(loaded, spec)
-    return [Inputs([Input(each, state.reader, spec["parameters"], variable) for each in spec["inputs"]])]
+    records = records_of(spec, state.reader)
+    return [Inputs(records, state.reader, spec["parameters"], _foreach_variable(loaded, records))]
 
 
 def opened(loaded: LoadedFlow, spec: Mapping[str, Any], reader: ArtifactReader) -> tuple[Any, list[Any]]:
@@ -200,12 +194,12 @@ def opened(loaded: LoadedFlow, spec: Mapping[str, Any], reader: ArtifactReader) 
     return flow, _arguments(loaded, spec, state)
 
 
-def _foreach_variable(loaded: LoadedFlow, spec: Mapping[str, Any]) -> str | None:
+def _foreach_variable(loaded: LoadedFlow, records: Sequence[Mapping[str, Any]]) -> str | None:
     """The artifact whose items the joined tasks were for; None for static branches."""
-    if not spec["inputs"] or spec["inputs"][0].get("index") is None:
+    if not records or records[0].get("index") is None:
         return None
     nodes = graph_of(loaded.flow).nodes
-    name, inner = spec["inputs"][0]["step"], 0
+    name, inner = records[0]["step"], 0
     for _ in nodes:  # back from the joined step to the split that it is a branch of, past whole inner splits
         inner += nodes[name].takes_inputs
         parent = next((node for node in nodes.values() if name in node.next and node.name != name), None)
@@ -240,13 +234,12 @@ def _kept(loaded: LoadedFlow, spec: Mapping[str, Any], flow: Any, state: TaskSta
     own = {name: value for name, value in vars(flow).items() if name[:1] != "_"}
     kept: dict[str, Any] = {name: {"same": ref["artifact"]} for name, ref in state.inherited.items() if name not in own}
     writer = ArtifactWriter(spec["spill"], spec["inline_max"], state.reader)
+    items = _items(flow, state)
     try:
         for name in list(own):
             kept[name] = writer.encode(name, own.pop(name), state.loaded.get(name))
-        if state.items is not None and state.next is not None:
-            state.next["items"] = writer.encode(state.next["foreach"], state.items)
         if state.next is not None and state.next["foreach"] is not None:
-            _tell_items(state, kept, getattr(flow, state.next["foreach"], None) if state.items is None else state.items)
+            _keep_items(state, kept, items, writer)
     except StillrunError as err:
         writer.discard()
         file, line = _assignment(loaded, spec["step"], getattr(err, "artifact", ""))
@@ -258,16 +251,21 @@ def _kept(loaded: LoadedFlow, spec: Mapping[str, Any], flow: Any, state: TaskSta
     return kept, writer.body
 
 
-def _tell_items(state: TaskState, kept: Mapping[str, Any], items: Any) -> None:
-    """Add the digest of each item of a foreach, so that a later run over other items can tell the ones that it has seen."""
+def _items(flow: Any, state: TaskState) -> Any:
+    """What the foreach that follows is over; None when none does."""
+    if state.next is None or state.next["foreach"] is None:
+        return None
+    return getattr(flow, state.next["foreach"]) if state.items is None else state.items
+
+
+def _keep_items(state: TaskState, kept: Mapping[str, Any], items: Any, writer: ArtifactWriter) -> None:
+    """Add to what comes next what its tasks are for."""
     assert state.next is not None
-    held = kept.get(state.next["foreach"]) or {}
-    size = sum(part["size"] for part in held.get("parts", ()))
-    if size > ITEMS_SIZE_MAX or len(items) > ITEMS_MAX:
-        return
-    digests = [canonical_digest(item) for item in items]
-    if None not in digests:
-        state.next["item_digests"] = digests
+    name = state.next["foreach"]
+    if state.items is not None:
+        state.next["items"] = writer.encode(name, items)
+    out = state.next.get("items") or kept.get(name)
+    tell_items(state.next, state.ref_of(name) if out is None or "same" in out else out, items, writer)
 
 
 def _assignment(loaded: LoadedFlow, step: str, artifact: str) -> tuple[str, int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from stillrun.errors import ArtifactMissing, NextError
+from stillrun.items import item_of
 from stillrun.nearest import did_you_mean, listed
 
 TYPE_CHECKING = False
@@ -50,8 +51,9 @@ class TaskState:
         self._parameters = parameters
         self._parameter_values: dict[str, Any] = {}
         # where the items of each foreach are; the engine may say, or else what is inherited under that name now
-        self._item_refs = [frame.get("items") or self._ref_of(frame["variable"]) for frame in foreach]
+        self._item_refs = [frame.get("items") or self.ref_of(frame["variable"]) for frame in foreach]
         self._items: dict[str, Any] = {}  # digest of an artifact -> its value
+        self._own_items: dict[int, Any] = {}  # depth -> the item, where it came by itself
 
     # -- artifacts -------------------------------------------------------------------------
 
@@ -98,6 +100,8 @@ class TaskState:
         variable = frame["variable"]
         if not variable:
             return frame["index"]  # of so many tasks, over no items
+        if frame.get("item") is not None:
+            return self._own_item(depth % len(self.foreach), frame["item"])
         if ref is None:
             raise self._missing(flow, variable)
         if ref["artifact"] not in self._items:
@@ -108,7 +112,13 @@ class TaskState:
                 self._items[ref["artifact"]] = self.reader.load(ref, variable)
         return self._items[ref["artifact"]][frame["index"]]
 
-    def _ref_of(self, name: str) -> Any:
+    def _own_item(self, depth: int, place: Mapping[str, Any]) -> Any:
+        if depth not in self._own_items:
+            self._own_items[depth] = item_of(place, self.reader)
+        return self._own_items[depth]
+
+    def ref_of(self, name: str) -> Any:
+        """Where an artifact that was inherited, or a parameter, is kept; None for others."""
         return self.inherited.get(name) or self._parameters.get(name)
 
     # -- next ------------------------------------------------------------------------------

@@ -64,6 +64,16 @@ class TraceRecorder:
         finally:
             self._on = was
 
+    def seen(self) -> dict[str, Any]:
+        """What of a RESULT of the host protocol is known of the step's doings; mostly nothing."""
+        borrowed, reached = self.borrowed, self.reached
+        return {
+            "reads": self.reads,
+            "writes": self.writes,
+            "borrowed": borrowed if any(borrowed.values()) else None,
+            "reached": reached if any(reached.values()) else None,
+        }
+
     @property
     def reads(self) -> list[dict[str, Any]]:
         """Files that were read, as in a RESULT of the host protocol."""

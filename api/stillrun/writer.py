@@ -73,6 +73,15 @@ class ArtifactWriter:
             "canonical": None if canonical is None else {"scheme": SCHEME, "digest": canonical},
         }
 
+    def part(self, data: bytes) -> dict[str, Any]:
+        """Keep bytes that are no artifact; where they are, as a part of an OUT."""
+        sink = PartSink(self._spill, self._inline_max)
+        sink.write(data)
+        part = sink.finish()
+        if part.spill is not None:
+            self._written.append(part.spill)
+        return self._placed(part)
+
     def discard(self) -> None:
         """Remove all files that were written: the task failed."""
         for path in self._written:

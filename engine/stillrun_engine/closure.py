@@ -93,6 +93,9 @@ def _task(run: KeptRun, task: Record, visited: set[str]) -> Iterator[tuple[str, 
     items = [split["items"] for split in task["foreach"] if split["items"]]
     for digest in [*items, *([task["next"]["items"]] if task["next"] and task["next"].get("items") else [])]:
         yield from _artifact(run.store, digest, f"what the foreach of {name} is over", visited)
+    if task["next"] and task["next"].get("each"):
+        for what, digest in task["next"]["each"].items():
+            yield digest, f"the {what} of the items that the foreach of {name} is over"
     if task["next"] and task["next"].get("item_digests"):
         yield task["next"]["item_digests"], f"the digests of what the foreach of {name} is over"
     if task.get("cards"):

@@ -12,12 +12,13 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from stillrun_engine.apart import Apart
 from stillrun_engine.executor import Finished, Output, Started, TaskWork
 from stillrun_engine.history import History
 from stillrun_engine.inputs import InputKeeper
 from stillrun_engine.logs import TaskLog
 from stillrun_engine.outcome import error_of_task
-from stillrun_engine.parts import Body, References, keep_outputs
+from stillrun_engine.parts import Body, References, keep_outputs, keep_part
 from stillrun_engine.plan import Split, TaskKey
 from stillrun_engine.reporter import Reporter
 from stillrun_engine.task_rules import PLAIN, TaskRules
@@ -27,6 +28,9 @@ from stillrun_snapshot.store import Store
 
 INLINE_MAX = 64 * 1024
 """Bytes up to which an artifact's part travels in a frame; larger ones go through a spill file."""
+
+FILE_MIN = 256
+"""Inputs of a join from which they are told in a file."""
 
 _TAKEN = (
     "status",
@@ -125,12 +129,18 @@ class Desk:
         ignored: Sequence[Path],
         modules: Iterable[str] = (),
         declared: Mapping[str, Sequence[str]] = MappingProxyType({}),
+        takes: Iterable[str] = (),
     ) -> None:
-        """modules: what every task imports, since the flow does. declared: patterns of files that each step says it reads."""
+        """modules: what every task imports, since the flow does. declared: patterns of files that each step says it reads.
+
+        takes: what the tasks' hosts know of a SPEC beyond what every host does.
+        """
+        self._takes = frozenset(takes)
         self._declared = declared
         self._store = store
         self._identity = identity
         self._references = References(store)
+        self._apart = Apart(store, INLINE_MAX)
         self._history = history
         self._keeper = keeper
         self._reporter = reporter
@@ -152,7 +162,7 @@ class Desk:
             **assignment.rules.spec(assignment.attempt, assignment.fallback),
             "foreach": [self._frame(split, body) for split in assignment.foreach],
             "join": assignment.join,
-            "inputs": [self._input(given, assignment, body) for given in assignment.inputs],
+            **self._inputs(assignment, body),
             "parameters": self._references.all_of(identity.parameters, body),
             "cwd": str(identity.cwd),
             "spill": str(self._spills),
@@ -193,6 +203,8 @@ class Desk:
             keep_outputs(self._store, result.get("artifacts", {}), event.body, self._spills) if error is None else {}
         )
         next_ = self._next(result, event.body) if error is None else None
+        if next_ is not None:
+            self.learn(artifacts, next_)
         write = self._history.attempt if status == "failed" and again else self._history.task
         record = write(
             event.work.key,
@@ -220,6 +232,10 @@ class Desk:
         modules, borrowed = result.get("modules", ()), result.get("borrowed", {})
         return KeptTask(key, record, artifacts, next_, error, modules, borrowed, _items(task.assignment))
 
+    def learn(self, artifacts: Mapping[str, str], next_: Mapping[str, Any]) -> None:
+        """Hear what came of a split, so that its tasks can be told their items."""
+        self._apart.learn(next_.get("items") or artifacts.get(next_["foreach"] or ""), next_)
+
     def reused(
         self, assignment: Assignment, old: Mapping[str, Any], pathspec: str, artifacts: Mapping[str, str]
     ) -> KeptTask:
@@ -232,6 +248,8 @@ class Desk:
         record = self._history.task(
             assignment.key, {**self._facts(assignment), **taken, "reused": old.get("reused") or origin}
         )
+        if old["next"] is not None:
+            self.learn(artifacts, old["next"])
         self._reporter.task_ends(assignment.key.step, assignment.key.task, "reused", 0, None)
         borrowed = old.get("borrowed", {})
         return KeptTask(
@@ -270,6 +288,9 @@ class Desk:
         found = dict(told)
         if "items" in told:
             found["items"] = keep_outputs(self._store, {"items": told["items"]}, body, self._spills)["items"]
+        if "each" in told:
+            each = told["each"]
+            found["each"] = {name: keep_part(self._store, each[name], body, self._spills) for name in each}
         if "item_digests" in told:
             found["item_digests"] = self._store.put(json.dumps(told["item_digests"]).encode(), compress=True)
         return found
@@ -282,6 +303,16 @@ class Desk:
     def close(self) -> None:
         """Remove what unfinished tasks left behind."""
         shutil.rmtree(self._spills, ignore_errors=True)
+
+    def _inputs(self, assignment: Assignment, body: Body) -> dict[str, Any]:
+        """The inputs of a task; those of a wide join in a file, so that no frame and no process has to hold them all."""
+        told = (self._input(given, assignment, body) for given in assignment.inputs)
+        if len(assignment.inputs) < FILE_MIN or "inputs_file" not in self._takes:
+            return {"inputs": list(told)}
+        path = self._spills / f"inputs-{assignment.key.step}-{assignment.key.task}-{assignment.attempt}"
+        with path.open("wb") as file:
+            file.writelines(json.dumps(each).encode() + b"\n" for each in told)
+        return {"inputs": [], "inputs_file": str(path)}
 
     def _input(self, given: TaskInput, assignment: Assignment, body: Body) -> dict[str, Any]:
         position = given.key.position
@@ -298,6 +329,9 @@ class Desk:
         entry = _split_entry(split)
         if split.items is not None:
             entry["items"] = self._references.of(split.items, body)
+            item = self._apart.item(split.items, split.index, body)
+            if item is not None:
+                entry["item"] = item
         return entry
 
     def _facts(self, assignment: Assignment) -> dict[str, Any]:

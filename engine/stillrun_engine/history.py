@@ -55,11 +55,11 @@ class History:
     def attempt(self, key: TaskKey, record: Mapping[str, Any]) -> Digest:
         """Keep the record of an attempt that is followed by another; the task's last record names it."""
         assert (record["step"], record["task"]) == (key.step, key.task), "it tells its own name"
-        return self._store.put_record({"schema": "stillrun/task/1", **record})
+        return self._store.put_record({"schema": "stillrun/task/1", **record}, new=True)
 
     def task(self, key: TaskKey, record: Mapping[str, Any]) -> Digest:
         """Keep a finished task; durable at the next commit."""
-        digest = self._store.put_record({"schema": "stillrun/task/1", **record})
+        digest = self._store.put_record({"schema": "stillrun/task/1", **record}, new=True)
         self._pending.append(RefChange(f"tasks/{self.flow}/{self.run}/{key.step}/{key.task}", digest, None))
         self.tasks[key] = digest
         return digest

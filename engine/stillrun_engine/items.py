@@ -22,7 +22,7 @@ class ItemIndex:
         self._store, self._records = store, records
         self._now: dict[TaskKey, list[str]] = {}
         self._then: dict[TaskKey, dict[str, list[int]]] = {}
-        self._places: dict[tuple[TaskKey, int], int | None] = {}
+        self._places: dict[tuple[TaskKey, TaskKey], list[int | None]] = {}
 
     def today(self, key: TaskKey, next_: Record) -> None:
         """Hear of a foreach of today's run."""
@@ -49,13 +49,16 @@ class ItemIndex:
         digests = self._now.get(now)
         if digests is None:
             return None
+        if (now, then) not in self._places:
+            self._places[now, then] = self._matched(digests, then)
+        return self._places[now, then][index]
+
+    def _matched(self, digests: list[str], then: TaskKey) -> list[int | None]:
+        """For each item of today its place in the foreach of then."""
         if then not in self._then:
             self._then[then] = self._index(then)
-        if (now, index) not in self._places:
-            before = digests[:index].count(digests[index])
-            found = self._then[then].get(digests[index], [])
-            self._places[now, index] = found[before] if before < len(found) else None
-        return self._places[now, index]
+        rest = {digest: iter(places) for digest, places in self._then[then].items()}
+        return [next(rest[digest], None) if digest in rest else None for digest in digests]
 
     def _index(self, key: TaskKey) -> dict[str, list[int]]:
         record = self._records.get(key)

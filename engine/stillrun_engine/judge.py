@@ -214,7 +214,7 @@ def _where(next_: Record | None) -> Record | None:
     return (
         None
         if next_ is None
-        else {name: value for name, value in next_.items() if name not in ("items", "item_digests")}
+        else {name: value for name, value in next_.items() if name not in ("each", "items", "item_digests")}
     )
 
 

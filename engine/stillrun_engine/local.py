@@ -176,4 +176,5 @@ def load_request(
         "cwd": str(cwd),
         "configs": dict(configs),
         "decorated": list(decorated),
+        "raw_results": True,
     }

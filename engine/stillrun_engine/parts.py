@@ -10,7 +10,7 @@ from stillrun_snapshot.digest import Digest, digest_of
 from stillrun_snapshot.errors import ObjectCorrupt
 from stillrun_snapshot.store import Store
 
-__all__ = ["Body", "References", "content_digest", "keep_output", "keep_outputs"]
+__all__ = ["Body", "References", "content_digest", "keep_output", "keep_outputs", "keep_part"]
 
 
 _REMEMBERED = 4096
@@ -80,7 +80,7 @@ def keep_output(store: Store, output: Mapping[str, Any], body: bytes, spill: Pat
     """Put one OUT of the protocol into the store; the digest of its artifact record."""
     if "same" in output:
         return Digest.parse(output["same"])
-    parts = [_keep_part(store, part, body, spill) for part in output["parts"]]
+    parts = [{"digest": keep_part(store, part, body, spill), "size": part["size"]} for part in output["parts"]]
     return store.put_record(
         {
             "schema": "stillrun/artifact/1",
@@ -94,7 +94,8 @@ def keep_output(store: Store, output: Mapping[str, Any], body: bytes, spill: Pat
     )
 
 
-def _keep_part(store: Store, part: Mapping[str, Any], body: bytes, spill: Path) -> dict[str, Any]:
+def keep_part(store: Store, part: Mapping[str, Any], body: bytes, spill: Path) -> Digest:
+    """Put one part of an OUT into the store; its digest."""
     digest = Digest.parse(part["digest"])
     if "spill" in part:
         store.adopt(spill / Path(part["spill"]).name, digest, part["size"])
@@ -103,7 +104,7 @@ def _keep_part(store: Store, part: Mapping[str, Any], body: bytes, spill: Path) 
         kept = store.put(body[offset : offset + length])
         if kept != digest:
             raise ObjectCorrupt(digest, store.root, f"a task handed back {kept} under this name")
-    return {"digest": digest, "size": part["size"]}
+    return digest
 
 
 def content_digest(record: Mapping[str, Any]) -> Digest:

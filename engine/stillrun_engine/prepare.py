@@ -76,6 +76,7 @@ class Described:
     executor: LocalExecutor
     modules: frozenset[str]
     description: Mapping[str, Any]
+    takes: frozenset[str] = frozenset()  # what its host knows of a SPEC beyond what every host does
 
 
 @dataclass(frozen=True)
@@ -119,7 +120,8 @@ def describe(store: Store, request: RunRequest, stop: StopSignals, warm: WarmHos
     except BaseException:
         executor.close()
         raise
-    return Described(captured, warm, ambient, executor, frozenset(loaded["modules"]), loaded["description"])
+    modules, takes = frozenset(loaded["modules"]), frozenset(loaded.get("takes", ()))
+    return Described(captured, warm, ambient, executor, modules, loaded["description"], takes)
 
 
 def _code(store: Store, request: RunRequest) -> Captured:

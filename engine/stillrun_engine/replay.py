@@ -236,6 +236,8 @@ class _Replay:
     def _input(self, parent: Record) -> TaskInput:
         record = self._store.get_record(Digest(parent["record"]), "task")
         items = record["foreach"][-1]["items"] if record["foreach"] else None
+        if record["next"] is not None:
+            self._desk.learn(record["artifacts"], record["next"])
         return TaskInput(key_of(record), Digest(parent["record"]), record["artifacts"], items)
 
     def _conclude(self, begun: Any) -> ReplayOutcome:

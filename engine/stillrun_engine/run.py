@@ -131,7 +131,19 @@ class _RunTasks:
         )
         keeper = InputKeeper(store, described.captured.root, cwd, request.limits)
         declared = _declared(described.description)
-        self.desk = Desk(store, identity, history, keeper, reporter, clock, [store.root], described.modules, declared)
+        ignored = [store.root]
+        self.desk = Desk(
+            store,
+            identity,
+            history,
+            keeper,
+            reporter,
+            clock,
+            ignored,
+            described.modules,
+            declared,
+            described.takes,
+        )
         self._rules = rules_of(described.description)
         self._attempts, self._room = Attempts(self._rules), Room(self._rules)
         for problem in self._room.problems():

@@ -176,6 +176,11 @@ class Catalog:
         rows = self.attempt(lambda connection: connection.execute(query, (digest.raw,)).fetchall())
         return [(row[0], PackEntry(digest, *row[1:])) for row in rows]
 
+    def packs_with(self, digest: Digest) -> list[str]:
+        """Return the packs in which the object is said to stand."""
+        query = "SELECT pack FROM entries WHERE digest = ?"
+        return [row[0] for row in self.attempt(lambda connection: connection.execute(query, (digest.raw,)).fetchall())]
+
     def packs_of(self, digests: list[Digest]) -> dict[Digest, str]:
         """Return a pack for each of the objects that stands in one."""
 

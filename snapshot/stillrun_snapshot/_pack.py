@@ -28,7 +28,7 @@ _CHECK = struct.Struct(">I")  # crc32 of the fields
 HEADER_SIZE = _FIELDS.size + _CHECK.size
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class PackEntry:
     """Where one object stands in a pack."""
 
@@ -195,6 +195,11 @@ class PackWriter:
         return os.pread(self._descriptor, entry.stored, entry.offset)
 
     @property
+    def empty(self) -> bool:
+        """Whether nothing was written."""
+        return self._end == len(MAGIC)
+
+    @property
     def end(self) -> int:
         """Length of the pack in bytes."""
         return self._end
@@ -211,7 +216,7 @@ class PackWriter:
     def close(self) -> None:
         """Make the pack durable and give it its final name; an empty one is removed."""
         try:
-            if self._end == len(MAGIC):
+            if self.empty:
                 remove_quietly(self.path)
                 return
             self.sync()

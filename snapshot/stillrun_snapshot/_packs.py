@@ -25,6 +25,7 @@ from stillrun_snapshot.errors import ObjectCorrupt
 __all__ = ["COMPRESS_MIN", "PackFolder"]
 
 COMPRESS_MIN = 8 * 1024  # importing zstandard takes longer than smaller objects are worth
+_HELD_MAX = 20_000  # entries of our own pack that are held in memory; the catalog takes them then
 _OPEN_PACKS = 32  # descriptors kept for reading
 
 
@@ -66,9 +67,9 @@ class PackFolder:
         """Return whether the object is held, and have the next sync cover the pack that holds it."""
         if digest in self._written:
             return True
-        places = self._catalog.held(digest)
-        self._shared.update(name for name, _ in places)
-        return bool(places)
+        names = self._catalog.packs_with(digest)
+        self._shared.update(names)
+        return bool(names)
 
     def hits(self, digests: set[Digest]) -> set[Digest]:
         """Return those that are held, and have the next sync cover the packs that hold them."""
@@ -140,6 +141,9 @@ class PackFolder:
             self._written[digest] = self._writer.append(digest, codec, len(data), payload or data)
         except OSError as error:
             raise write_failure(self._root, error) from error
+        if len(self._written) >= _HELD_MAX:
+            self.index()
+            self._written = {}
 
     def sync(self) -> None:
         """Make our own pack durable, and those of others that hold what was put here."""
@@ -156,8 +160,9 @@ class PackFolder:
         writer, self._writer = self._writer, None
         if writer is None:
             return
+        empty = writer.empty
         writer.close()
-        if self._written:
+        if not empty:
             self._catalog.add(writer.name, self._written.values(), writer.end, sealed=True)
         self._written = {}
 

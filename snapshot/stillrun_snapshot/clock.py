@@ -17,4 +17,4 @@ def utc_now() -> datetime:
 
 def timestamp(moment: datetime) -> str:
     """Return ``moment`` as records hold it: ``2026-11-23T04:00:00.123Z``."""
-    return moment.astimezone(timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.") + f"{moment.microsecond // 1000:03d}Z"
+    return moment.astimezone(timezone.utc).isoformat(timespec="milliseconds")[:23] + "Z"

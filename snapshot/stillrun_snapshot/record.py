@@ -12,6 +12,8 @@ from stillrun_snapshot.errors import RecordError
 __all__ = ["canonical_bytes", "parse_record", "require_schema"]
 
 _SCHEMA = re.compile(r"stillrun/([a-z][a-z0-9-]*)/([1-9][0-9]*)")
+_ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, default=dict)
+_LEAVES = (str, int)
 _DEPTH = 100  # records are shallow; deeper input is an attack on the parser's stack
 
 
@@ -20,8 +22,9 @@ def canonical_bytes(record: Mapping[str, Any]) -> bytes:
 
     Raises RecordError for floats, keys that are not text, text that UTF-8 cannot hold, and foreign types.
     """
-    _require_plain(record, "record", 0)
-    text = json.dumps(record, sort_keys=True, separators=(",", ":"), ensure_ascii=False, default=dict)
+    if not _is_plain(record, 0):
+        _require_plain(record, "record", 0)
+    text = _ENCODER.encode(record)
     try:
         return text.encode()
     except UnicodeEncodeError as error:
@@ -52,6 +55,21 @@ def require_schema(record: Mapping[str, Any]) -> str:
     if not isinstance(found, str) or not _SCHEMA.fullmatch(found):
         raise RecordError(f"a record must name its schema as 'stillrun/NAME/VERSION'; found {found!r}.")
     return found
+
+
+def _is_plain(value: object, depth: int) -> bool:
+    """Whether all of a value is sure to be what a record may hold; most are, and need no closer look."""
+    if depth > _DEPTH:
+        return False
+    if type(value) is dict:
+        if any(type(key) is not str for key in value):
+            return False
+        items: Iterable[object] = value.values()
+    elif type(value) is list or type(value) is tuple:
+        items = value
+    else:
+        return False
+    return all(isinstance(item, _LEAVES) or item is None or _is_plain(item, depth + 1) for item in items)
 
 
 def _require_plain(value: object, where: str, depth: int) -> None:

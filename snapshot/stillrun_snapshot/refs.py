@@ -99,6 +99,7 @@ class RefLog:
         self._holds = holds
         self._clock = clock
         self._proven = False  # whether the catalog was seen to belong to this log
+        self._own: dict[bytes, RefEvent] = {}  # lines of ours that the catalog has not taken in yet
 
     def get(self, name: str) -> Digest | None:
         """Return what the ref points at now, None when there is none."""
@@ -119,6 +120,7 @@ class RefLog:
         self._before()
         with self._lock, self._locked_log() as descriptor:
             tail, current = self._state([change.name for change in changes])
+            self._own.clear()  # the catalog has taken in all lines, or another process had it do so
             lines = self._lines(changes, current, tail)
             if lines:
                 self._append(descriptor, b"".join(lines), tail.offset)
@@ -184,7 +186,8 @@ class RefLog:
 
     def _apply(self, connection: sqlite3.Connection, lines: Iterable[bytes], tail: _Tail) -> None:
         for line in lines:
-            event = self._event(line, tail)
+            own = self._own.get(line)
+            event = own if own is not None and own.seq == tail.seq + 1 else self._event(line, tail)
             if event.new is None:
                 connection.execute("DELETE FROM refs WHERE name = ?", (event.name,))
             else:
@@ -264,7 +267,8 @@ class RefLog:
             seq += 1
             record = {"schema": _SCHEMA, "seq": seq, "prev": previous, "time": time}
             line = canonical_bytes({**record, "ref": change.name, "from": found, "to": change.to})
-            previous = digest_of(line)
+            self._own[line] = RefEvent(seq, time, change.name, found, change.to, digest_of(line))
+            previous = self._own[line].line
             current[change.name] = change.to
             lines.append(line + b"\n")
         return lines

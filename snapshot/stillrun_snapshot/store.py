@@ -80,10 +80,11 @@ class Store:
             finally:
                 self._catalog.close()
 
-    def put(self, data: bytes | bytearray | memoryview, *, compress: bool = False) -> Digest:
+    def put(self, data: bytes | bytearray | memoryview, *, compress: bool = False, new: bool = False) -> Digest:
         """Keep ``data`` and return its name.
 
         compress: for text; done to objects of 8 to 64 KiB, and only when it saves a tenth.
+        new: nobody can have kept it before, so that it need not be looked for.
         """
         view = memoryview(data).cast("B")
         if len(view) >= _OVERLAP_MIN:
@@ -91,7 +92,7 @@ class Store:
             with writing(self.root):
                 return self._put_blocks(blocks_of(view), None)
         digest = digest_of(view)
-        if self._hit(digest, len(view)):
+        if self._packs.wrote(digest) or (not new and self._hit(digest, len(view))):
             return digest
         self._require_writable()
         if len(view) < LOOSE_MIN:
@@ -248,11 +249,11 @@ class Store:
             raise ObjectCorrupt(digest, self.root, mismatch(actual.hex, size))
         return size
 
-    def put_record(self, record: Mapping[str, Any]) -> Digest:
-        """Keep a record in its canonical form and return its name."""
+    def put_record(self, record: Mapping[str, Any], *, new: bool = False) -> Digest:
+        """Keep a record in its canonical form and return its name. new: as of ``put``."""
         data = canonical_bytes(record)
         require_schema(record)
-        return self.put(data, compress=True)
+        return self.put(data, compress=True, new=new)
 
     def get_record(self, digest: Digest, name: str) -> dict[str, Any]:
         """Return the record called ``name``, such as ``run``, at the version this Stillrun reads."""
@@ -351,6 +352,8 @@ class Store:
         with self._lock:
             if self._packs.hit(digest):
                 return True
+        if size < LOOSE_MIN:  # the few that are files all the same may be in a pack as well
+            return False
         identity = self._loose.identity(digest)
         if identity is None or identity[2] != size:  # a short file is replaced by the whole one
             return False

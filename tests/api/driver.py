@@ -50,6 +50,19 @@ def python(version: str) -> str:
     return pythons()[version]
 
 
+ABSENT: dict[str, Any] = {
+    "reads": [],
+    "writes": [],
+    "modules": [],
+    "borrowed": {"metadata": [], "children": False},
+    "reached": {"addresses": [], "programs": []},
+    "caught": None,
+    "cards": [],
+    "error": None,
+}
+"""What a RESULT says by saying nothing."""
+
+
 @dataclass
 class Finished:
     """All that came of one task."""
@@ -64,7 +77,20 @@ class Finished:
     @property
     def result(self) -> dict[str, Any]:
         assert self.header["result"] is not None, self.stderr.decode(errors="replace")
-        return self.header["result"]
+        return {**ABSENT, **self.header["result"]}
+
+    def items(self) -> list[bytes]:
+        """The pickles of what its foreach is over."""
+        sizes, data = (self._bytes(self.result["next"]["each"][name]) for name in ("sizes", "data"))
+        ends = list(itertools.accumulate(struct.unpack(f"<{len(sizes) // 8}Q", sizes), initial=0))
+        assert ends[-1] == len(data)
+        return [data[start:end] for start, end in itertools.pairwise(ends)]
+
+    def _bytes(self, part: Mapping[str, Any]) -> bytes:
+        if "spill" in part:
+            return (self.spill / part["spill"]).read_bytes()
+        offset, size = part["body"]
+        return self.body[offset : offset + size]
 
     @property
     def ok(self) -> bool:
@@ -213,6 +239,7 @@ class HostProcess:
         pids: dict[str, int] = {}
         while len(done) < count:
             header, body = self.receive()
+            assert header["op"] != "refused", header
             if on_frame is not None:
                 on_frame(header, body)
             if header["op"] == "started":
@@ -289,14 +316,17 @@ def run_flow(host: HostProcess, file: Path, *, fresh: bool = False, **values: st
             continue
         targets = following["steps"]
         if following["foreach"] is not None:
-            group = _Group(following["count"], True)
+            group, items = _Group(following["count"], True), done.items()
             for at in range(group.size):
+                place = host.folder / f"item-{number}-{at}"
+                place.write_bytes(b"before" + items[at])
                 frame = {
                     "step": step,
                     "variable": following["foreach"],
                     "index": at,
                     "count": group.size,
                     "items": refs[following["foreach"]],
+                    "item": {"path": str(place), "offset": 6, "size": len(items[at])},
                 }
                 waiting.append((targets[0], [record], [*frames, frame], [*stack, (group, at)]))
         elif len(targets) > 1:

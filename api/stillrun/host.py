@@ -23,6 +23,7 @@ from stillrun.description import describe, parameters_of
 from stillrun.errors import StillrunError
 from stillrun.failure import error, error_of
 from stillrun.flowfile import LoadedFlow, Refused, load_as_asked
+from stillrun.forks import unsafe_to_fork
 from stillrun.frames import LENGTHS, Connection, pack, unpack
 from stillrun.parameters import values_of
 from stillrun.places import FACE
@@ -108,6 +109,8 @@ class Host:
         self._child_handler: Any = signal.SIG_DFL
         self._ended = False  # a child may have
         self._rehearsed = False
+        self._unknown = "not looked at"
+        self._unsafe: str | None = self._unknown
 
     # -- the loop ----------------------------------------------------------------------------
 
@@ -221,6 +224,7 @@ class Host:
         assert self._loaded is not None
         flow = self._loaded.flow
         user = os.environ.get("USER") or os.environ.get("LOGNAME")
+        self._unsafe = self._unknown  # defaults may be computed by the flow's own code
         writer = ArtifactWriter(None, 0, ArtifactReader(b""))
         try:
             values = values_of(parameters_of(flow), header["values"], flow.__name__, user)
@@ -232,8 +236,10 @@ class Host:
 
     def _start(self, header: Mapping[str, Any], body: bytes) -> None:
         key, spec = header["key"], header["spec"]
+        unsafe = None if header.get("fresh") else self._looked_at()
         try:
-            child = self._spawn_fresh(spec, body) if header.get("fresh") else self._spawn_fork(spec, body)
+            fresh = unsafe is not None or header.get("fresh")
+            child = self._spawn_fresh(spec, body) if fresh else self._spawn_fork(spec, body)
         except OSError as err:
             why = error("storage", f"no process can be started for the task ({err.strerror}).", step=spec["step"])
             result = bytearray().join(pack({"ok": False, **_NOTHING, "error": why}))
@@ -245,7 +251,8 @@ class Host:
         for stream in child.pipes:
             if stream == "result" or self._listening:
                 self._watch(task, stream)
-        self._connection.post({"op": "started", "key": key, "pid": child.pid})
+        told = {"op": "started", "key": key, "pid": child.pid}
+        self._connection.post(told if unsafe is None else {**told, "unsafe_to_fork": unsafe})
 
     def _spawn_fork(self, spec: Mapping[str, Any], body: bytes) -> Child:
         self._rehearse(spec)
@@ -255,6 +262,12 @@ class Host:
             return _report(run_task(self._loaded, spec, body), result)
 
         return spawn(run, self._forget)
+
+    def _looked_at(self) -> str | None:
+        """Why this process cannot be forked, if so; looked at once for all that the flow's own code has done here."""
+        if self._unsafe is self._unknown:
+            self._unsafe = unsafe_to_fork()
+        return self._unsafe
 
     def _rehearse(self, spec: Mapping[str, Any]) -> None:
         """Before the first of many tasks, have what they do done once here."""

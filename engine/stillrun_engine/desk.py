@@ -149,6 +149,7 @@ class Desk:
         self._modules = frozenset(modules)
         self._spills = store.scratch("spill")
         self._open: dict[str, _Open] = {}
+        self._told_unsafe: set[str] = set()
 
     def work(self, assignment: Assignment) -> TaskWork:
         """The work that an executor takes; ``kept`` closes it."""
@@ -182,6 +183,9 @@ class Desk:
     def started(self, event: Started) -> None:
         """Note when a process began on the task."""
         self._open[event.work.name].started = timestamp(self._clock())
+        if event.unsafe_to_fork is not None and event.work.environment not in self._told_unsafe:
+            self._told_unsafe.add(event.work.environment)
+            self._reporter.note(f"each task gets a new interpreter: the flow imports {event.unsafe_to_fork}.")
         self._reporter.task_begins(event.work.key.step, event.work.key.task)
 
     def output(self, event: Output) -> None:

@@ -30,9 +30,10 @@ class TaskWork:
 
 @dataclass(frozen=True)
 class Started:
-    """A process has begun on the task."""
+    """A process has begun on the task. unsafe_to_fork: why it is a new interpreter, where it could not be forked."""
 
     work: TaskWork
+    unsafe_to_fork: str | None = None
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,7 @@ def events_of(work: TaskWork, frame: Frame) -> Event:
     """The event that a step host's frame tells of ``work``."""
     header = frame.header
     if header["op"] == "started":
-        return Started(work)
+        return Started(work, header.get("unsafe_to_fork"))
     if header["op"] == "output":
         return Output(work, header["stream"], frame.body)
     return Finished(work, header["result"], frame.body, header["exit"], header["usage"])

@@ -17,8 +17,8 @@ from stillrun_snapshot.store import Store
 
 __all__ = ["History", "lease_name", "new_run_id"]
 
-_COMMIT_EVERY = 0.2
-"""Seconds of finished tasks that a power cut may cost while others still run. A killed engine loses none."""
+_COMMIT_EVERY = 0.5
+"""Seconds of finished tasks that a power cut may cost while others still run. A killed engine loses none: they are noted."""
 _ALPHABET = "abcdefghjkmnpqrstvwxyz23456789"
 
 
@@ -60,7 +60,10 @@ class History:
     def task(self, key: TaskKey, record: Mapping[str, Any]) -> Digest:
         """Keep a finished task; durable at the next commit."""
         digest = self._store.put_record({"schema": "stillrun/task/1", **record}, new=True)
-        self._pending.append(RefChange(f"tasks/{self.flow}/{self.run}/{key.step}/{key.task}", digest, None))
+        change = RefChange(f"tasks/{self.flow}/{self.run}/{key.step}/{key.task}", digest, None)
+        self._pending.append(change)
+        if self._lease is not None:
+            self._lease.note([change])
         self.tasks[key] = digest
         return digest
 
@@ -69,6 +72,8 @@ class History:
         if self._pending and not (only_if_due and time.monotonic() - self._committed < _COMMIT_EVERY):
             pending, self._pending = self._pending, []
             self._store.refs.set(pending)
+            if self._lease is not None:
+                self._lease.clear()
             self._committed = time.monotonic()
 
     def end(self, status: str, facts: Mapping[str, Any]) -> Digest:

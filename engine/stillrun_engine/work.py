@@ -51,7 +51,7 @@ class Handler(Protocol[Waiting]):
         """Whether a task may start beside those that run."""
 
     def breathe(self, *, busy: bool) -> None:
-        """Called between events; ``busy`` while tasks run."""
+        """Called between events; ``busy`` while tasks run or may start."""
 
 
 class _Loop(Generic[Waiting]):
@@ -71,7 +71,7 @@ class _Loop(Generic[Waiting]):
             for event in executor.events(_TICK):
                 self._handle(event)
             self._heed_signals()
-            handler.breathe(busy=bool(executor.running))
+            handler.breathe(busy=bool(executor.running) or (bool(self.waiting) and not self._ending))
 
     def _next_fits(self) -> bool:
         """Whether a task may start now; it is the first one then."""

@@ -220,8 +220,8 @@ class PackWriter:
                 remove_quietly(self.path)
                 return
             self.sync()
+            # should the new name be lost with the power, the pack is found under its old one and sealed then
             self.path.rename(pack_path(self._root, self.name, sealed=True))
-            sync_folder(self.path.parent)
         finally:
             os.close(self._descriptor)
 

@@ -1,17 +1,27 @@
-"""Leases: a held file says that a process is alive; the kernel lets go of it when the process dies."""
+"""Leases: a held file says that a process is alive; the kernel lets go of it when the process dies.
+
+A holder may note in it what refs it is about to set: when it dies before, the next that opens the store sets them.
+"""
 
 from __future__ import annotations
 
 import fcntl
+import json
 import os
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import TracebackType
 from urllib.parse import quote
 
-from stillrun_snapshot._disk import writing
+from stillrun_snapshot._disk import write_all, writing
+from stillrun_snapshot.digest import Digest
 from stillrun_snapshot.errors import StoreError
+from stillrun_snapshot.refs import RefChange
 
-__all__ = ["Lease"]
+__all__ = ["Lease", "take_over"]
+
+
+_PID_MAX = 20  # bytes: a file that is no longer holds no notes
 
 
 class Lease:
@@ -21,6 +31,7 @@ class Lease:
         """Use ``Lease.take``."""
         self._path = path
         self._descriptor: int | None = descriptor
+        self._begin = os.fstat(descriptor).st_size  # where notes start
 
     @classmethod
     def take(cls, store_root: Path, name: str) -> Lease:
@@ -58,6 +69,18 @@ class Lease:
             os.close(descriptor)
         return False
 
+    def note(self, changes: Iterable[RefChange]) -> None:
+        """Write down what refs are about to become. It outlives this process, and not a loss of power."""
+        assert self._descriptor is not None, "it is held"
+        lines = (json.dumps({"ref": each.name, "to": each.to}) + "\n" for each in changes)
+        os.lseek(self._descriptor, 0, os.SEEK_END)
+        write_all(self._descriptor, "".join(lines).encode())
+
+    def clear(self) -> None:
+        """Forget what was noted: it is done."""
+        if self._descriptor is not None:
+            os.ftruncate(self._descriptor, self._begin)
+
     def release(self) -> None:
         """Give the name free and remove its file; doing it twice does no harm."""
         descriptor, self._descriptor = self._descriptor, None
@@ -72,6 +95,43 @@ class Lease:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.release()
+
+
+def take_over(store_root: Path, make: Callable[[list[RefChange]], None]) -> None:
+    """Have ``make`` set what processes noted that died before they could; where nothing can be written, nothing is done."""
+    try:
+        with os.scandir(store_root / "locks") as found:
+            paths = [Path(item.path) for item in found if item.stat().st_size > _PID_MAX]
+    except OSError:
+        return
+    for path in sorted(paths):
+        try:
+            descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        except OSError:
+            continue
+        try:
+            if _lock(descriptor) and _still_at(path, descriptor):
+                changes = _noted(descriptor)
+                if changes:
+                    make(changes)
+                path.unlink(missing_ok=True)
+        finally:
+            os.close(descriptor)
+
+
+def _noted(descriptor: int) -> list[RefChange]:
+    """The whole lines behind the first; the last one may be torn."""
+    with open(os.dup(descriptor), "rb") as file:
+        file.seek(0)
+        lines = file.read().split(b"\n")[1:-1]
+    changes = []
+    for line in lines:
+        try:
+            told = json.loads(line)
+            changes.append(RefChange(told["ref"], Digest.parse(told["to"])))
+        except (ValueError, KeyError, TypeError, StoreError):  # not ours
+            return []
+    return changes
 
 
 def _path(store_root: Path, name: str) -> Path:

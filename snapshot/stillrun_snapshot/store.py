@@ -21,8 +21,9 @@ from stillrun_snapshot._packs import PackFolder
 from stillrun_snapshot.clock import Clock, utc_now
 from stillrun_snapshot.digest import Digest, digest_of, digest_of_file
 from stillrun_snapshot.errors import ObjectCorrupt, ObjectMissing, StoreError, StoreReadOnly
+from stillrun_snapshot.lease import take_over
 from stillrun_snapshot.record import canonical_bytes, parse_record, require_schema
-from stillrun_snapshot.refs import RefLog
+from stillrun_snapshot.refs import RefChange, RefLog
 
 __all__ = ["FORMAT", "LOOSE_MIN", "STORE_MARK", "Location", "Store", "StoreStats"]
 
@@ -48,6 +49,8 @@ class Store:
         self._new_seen: dict[Digest, Identity] = {}
         self._catalog.refresh()
         self.refs = RefLog(root, self._catalog, self._lock, before=self.sync, holds=self._is_kept, clock=clock)
+        if writable:
+            take_over(root, self._set_for_others)
 
     @classmethod
     def open(cls, root: Path, *, create: bool = True, clock: Clock = utc_now) -> Store:
@@ -311,6 +314,10 @@ class Store:
         with writing(self.root):
             path.mkdir(parents=True, exist_ok=True)
         return path
+
+    def _set_for_others(self, changes: list[RefChange]) -> None:
+        """Set what a process that died had noted, as far as its objects are here."""
+        self.refs.set([change for change in changes if change.to is not None and self._is_kept(change.to)])
 
     # -- finding -------------------------------------------------------------------------------------------------
 

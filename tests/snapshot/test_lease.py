@@ -8,6 +8,7 @@ import pytest
 
 from stillrun_snapshot.errors import StoreError
 from stillrun_snapshot.lease import Lease
+from stillrun_snapshot.store import Store
 
 RunPython = Callable[..., "subprocess.Popen[str]"]
 
@@ -15,6 +16,7 @@ HOLDER = """
 import sys
 from pathlib import Path
 from stillrun_snapshot.lease import Lease
+from stillrun_snapshot.store import Store
 lease = Lease.take(Path(sys.argv[1]), "runs/Digits/7")
 print("held", flush=True)
 sys.stdin.readline()
@@ -60,3 +62,41 @@ def test_asking_does_not_keep_anybody_from_taking(tmp_path: Path, python: RunPyt
     asker.stdout.readline()
     for _ in range(300):
         Lease.take(tmp_path, "a").release()
+
+
+NOTER = """
+import os, sys
+from pathlib import Path
+from stillrun_snapshot.lease import Lease
+from stillrun_snapshot.store import Store
+from stillrun_snapshot.refs import RefChange
+from stillrun_snapshot.store import Store
+store = Store.open(Path(sys.argv[1]))
+lease = Lease.take(store.root, "run")
+done, noted = (RefChange(f"tasks/{name}", store.put(name.encode())) for name in ("done", "noted"))
+lease.note([done])
+store.refs.set([done])
+lease.clear()
+lease.note([noted])
+lease.note([RefChange("tasks/lost", "sha256:" + "0" * 64)])
+os.write(lease._descriptor, b'{"ref": "tasks/torn", "to": "sha')
+print("noted", flush=True)
+sys.stdin.readline()
+"""
+
+
+def test_what_a_dead_holder_noted_is_done_by_the_next_who_opens_the_store(tmp_path: Path, python: RunPython) -> None:
+    process = python(NOTER, tmp_path / "store")
+    assert process.stdout is not None
+    assert process.stdout.readline() == "noted\n"
+    with Store.open(tmp_path / "store") as store:
+        assert [name for name, _ in store.refs.names()] == ["tasks/done"], "it is alive and may do it itself"
+    process.kill()
+    process.communicate()
+    with Store.open(tmp_path / "store") as store:
+        assert [name for name, _ in store.refs.names()] == ["tasks/done", "tasks/noted"]
+        noted = store.refs.get("tasks/noted")
+        assert noted is not None
+        assert store.get(noted) == b"noted"
+        assert list((store.root / "locks").iterdir()) == []
+        assert store.refs.check() == 2

@@ -397,8 +397,6 @@ def test_a_stop_signal_leaves_no_orphan_and_a_run_marked_interrupted(
 
 def test_kill_9_of_the_engine_loses_nothing_that_was_finished(stillrun: Commands) -> None:
     process, pids = started_slow(stillrun)
-    time.sleep(0.5)  # the finished task is committed within 0.2 s
-    assert stillrun("show", "Slow/latest", "--json").json["status"] == "running"
     process.kill()
     process.communicate()
     until(lambda: not any(map(alive, pids)))

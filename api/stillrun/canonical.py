@@ -32,7 +32,7 @@ __all__ = [
     "register_canonical",
 ]
 
-SCHEME = "stillrun-canonical/2"
+SCHEME = "stillrun-canonical/3"
 DEPTH_MAX = 80  # containers within containers on the stack of whoever asks; deeper ones get a stack of their own
 NODES_MAX = 1_000_000  # values that are looked at one by one; some seconds at most
 INLINE_MAX = 1024  # longer text and bytes stand in a code as their SHA-256
@@ -168,14 +168,39 @@ class Coder:
 
     def _pieces(self, items: Any) -> Iterable[bytes]:
         kinds = set(map(type, items))
+        pieces: list[Any] | None = None
         if len(kinds) == 1:
-            whole = _UNIFORM.get(kinds.pop())
-            pieces: list[Any] | None = None if whole is None else whole(items)
-            if pieces is not None:
-                return pieces
+            kind = kinds.pop()
+            whole = _UNIFORM.get(kind)
+            if whole is not None:
+                pieces = whole(items)
+            elif len(items) > MIXED_MIN:
+                pieces = self._long(kind, items)
         elif len(items) > MIXED_MIN and kinds <= _LETTERS.keys():
-            return self._mixed(items, kinds)
-        return [b"*", *[self.code(item) for item in items]]
+            pieces = self._mixed(items, kinds)
+        return [b"*", *[self.code(item) for item in items]] if pieces is None else pieces
+
+    def _long(self, kind: type, items: Any) -> list[bytes] | None:
+        """Many rows of scalars column by column, many NumPy numbers as their array; None for all else."""
+        if kind is dict:
+            names = items[0].keys()
+            if set(map(type, names)) != {str} or any(names != item.keys() for item in items):
+                return None
+            keys = sorted(names)
+            columns: list[Any] = [[item[key] for item in items] for key in keys]
+            head = b"r" + self.sequence(b"l", keys)
+        elif kind is tuple and len(items[0]) and len(set(map(len, items))) == 1:
+            columns = [[item[at] for item in items] for at in range(len(items[0]))]
+            head = b"c" + struct.pack("<Q", len(columns))
+        elif kind.__module__ == "numpy":
+            from stillrun.canonical_arrays import code_of_numbers
+
+            return code_of_numbers(self, kind, items)
+        else:
+            return None
+        if any(not set(map(type, column)) <= _SCALARS.keys() for column in columns):
+            return None
+        return [head, *[self.sequence(b"l", column) for column in columns]]
 
     def _mixed(self, items: Any, kinds: set[type]) -> list[bytes]:
         """Scalars of several types: which are of which, and those of each type."""
@@ -199,10 +224,11 @@ class Coder:
     def mapping(self, tag: bytes, value: Mapping[Any, Any]) -> bytes:
         """The code of a mapping whose order does not count."""
         count = struct.pack("<Q", len(value))
-        if value and set(map(type, value)) == {str}:
+        kinds = set(map(type, value))
+        if kinds == {str} or kinds == {int}:
             keys = sorted(value)
             pairs = self.sequence(b"l", keys) + self.sequence(b"l", [value[key] for key in keys])
-            return tag + hashlib.sha256(count + b"s" + pairs).digest()
+            return tag + hashlib.sha256(count + (b"s" if str in kinds else b"i") + pairs).digest()
         codes = sorted([self.code(key) + self.code(item) for key, item in value.items()])
         return tag + hashlib.sha256(count + b"*" + b"".join(codes)).digest()
 
@@ -213,7 +239,7 @@ class Coder:
         return self._unordered(b"Z", value)
 
     def _unordered(self, tag: bytes, value: Any) -> bytes:
-        if value and set(map(type, value)) in ({str}, {int}):
+        if set(map(type, value)) in ({str}, {int}):
             return self.sequence(tag, sorted(value))
         codes = sorted([self.code(item) for item in value])
         return tag + hashlib.sha256(struct.pack("<Q", len(codes)) + b"*" + b"".join(codes)).digest()

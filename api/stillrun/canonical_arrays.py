@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Any
 
-__all__ = ["code_of_array", "code_of_numpy"]
+__all__ = ["code_of_array", "code_of_numbers", "code_of_numpy"]
 
 BLOCK = 1 << 18  # items looked at in one go: 2 MiB of float64, which a processor's cache still holds
 
@@ -45,6 +45,14 @@ def code_of_array(coder: Coder, value: Any) -> bytes:
     if _is_long(dtype):
         return coder.tagged("numpy.longdouble", coder.code(dtype.kind), shape, _long_digest(value))
     return coder.tagged("numpy.ndarray", coder.code(_dtype_text(dtype)), shape, _data_digest(coder, value))
+
+
+def code_of_numbers(coder: Coder, kind: type, items: Any) -> list[bytes] | None:
+    """The pieces of a sequence of NumPy numbers that are all of one type; None for times, text and the like."""
+    numpy: Any = sys.modules["numpy"]
+    if not issubclass(kind, (numpy.number, numpy.bool_)) or issubclass(kind, numpy.timedelta64):
+        return None
+    return [b"#", code_of_array(coder, coder.keep(numpy.array(items, kind)))]
 
 
 def _subclass(coder: Coder, value: Any) -> bytes:
@@ -115,7 +123,7 @@ def _long_digest(value: Any) -> bytes:
         fraction, exponent = numpy.frexp(numpy.where(missing | endless, 0, numpy.abs(parts)))
         rows = numpy.zeros((len(parts), 6), "<i8")
         rows[:, 0] = numpy.where(missing, 2, numpy.signbit(parts))
-        rows[:, 1] = numpy.where(endless, 1 << 32, exponent)
+        rows[:, 1] = numpy.where(endless, 1 << 32, exponent.astype("i8"))  # frexp's 32 bits are too few
         for at in range(2, 6):
             fraction = fraction * 4294967296
             rows[:, at] = numpy.floor(fraction)

@@ -102,7 +102,10 @@ def _values(coder: Coder, column: Any) -> bytes:
     kind = column.type
     if types.is_null(kind):
         return coder.tagged("nulls", coder.code(len(column)))
-    if types.is_union(kind) or "_view" in str(kind).partition("<")[2]:  # which pyarrow can only show
+    if types.is_union(kind):
+        which = coder.keep([code for chunk in column.chunks for code in chunk.type_codes.to_pylist()])
+        return coder.tagged("union", coder.code(which), coder.code(column.to_pylist()))
+    if "list_view" in str(kind) or "_view" in str(kind).partition("<")[2]:  # which pyarrow can only show
         return coder.tagged("objects", coder.code(column.to_pylist()))
     if hasattr(kind, "extension_name"):
         chunks = [chunk.storage for chunk in column.chunks]
@@ -110,7 +113,7 @@ def _values(coder: Coder, column: Any) -> bytes:
     if types.is_run_end_encoded(kind) if hasattr(types, "is_run_end_encoded") else False:
         decoded = [_compute().run_end_decode(chunk) for chunk in column.chunks]
         return _values(coder, sys.modules["pyarrow"].chunked_array(decoded, kind.value_type))
-    column = column.cast(_without_views(kind)) if "_view" in str(kind).partition("<")[0] else column
+    column = column.cast(_without_views(kind)) if "_view" in str(kind) else column
     if column.null_count == 0:
         return coder.tagged("column", coder.code(len(column)), _present(coder, column))
     mask = _present(coder, column.is_null())
@@ -120,8 +123,6 @@ def _values(coder: Coder, column: Any) -> bytes:
 def _without_views(kind: Any) -> Any:
     """The type with offsets that holds what a type with views does; pyarrow can do more with it."""
     arrow: Any = sys.modules["pyarrow"]
-    if kind.num_fields:
-        return arrow.large_list(kind.value_field)
     return arrow.large_string() if "string" in str(kind) else arrow.large_binary()
 
 

@@ -46,6 +46,8 @@ def is_importable(value: Any, name: str) -> bool:
 
 def code_of_class(coder: Coder, value: type) -> bytes:
     """The code of a class: its name, or all that it is made of when it cannot be imported."""
+    if value.__module__ is None:
+        raise UnknownTypeError(value.__qualname__)  # made by a library at run time, like a function of SymPy
     if is_importable(value, value.__qualname__) or value.__module__ == "builtins":
         module = "pathlib" if value.__module__ == "pathlib._local" else value.__module__
         return code_of_name(coder, module, value.__qualname__)
@@ -162,8 +164,9 @@ def _module(coder: Coder, value: Any) -> bytes:
 
 
 def _partial(coder: Coder, value: Any) -> bytes:
+    attributes = coder.keep(value.__reduce__()[2][3] or {})  # asking for __dict__ would make one, and other pickles
     parts = (coder.code(value.func), coder.sequence(b"t", value.args), coder.mapping(b"d", value.keywords))
-    return coder.tagged("functools.partial", *parts, coder.mapping(b"d", vars(value)))
+    return coder.tagged("functools.partial", *parts, coder.mapping(b"d", attributes))
 
 
 def _property(coder: Coder, value: Any) -> bytes:

@@ -11,6 +11,7 @@ from itertools import islice
 
 from stillrun.canonical import NODES_MAX, Coder, UnknownTypeError
 from stillrun.canonical_functions import code_of_name, is_importable
+from stillrun.canonical_states import state_that_counts
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ def code_by_state(coder: Coder, value: Any) -> bytes:
         first = coder.tagged("set", coder.code(kind), coder.code(frozenset(set.union(set(), value))))
     else:
         first = _made(coder, make, made_of)
-    state = coder.keep(_normal(value, state))
+    state = coder.keep(_normal(value, coder.keep(state_that_counts(value, state))))
     parts = [
         first,
         coder.mapping(b"d", state) if type(state) is dict else coder.code(state),  # the same code, and less deep

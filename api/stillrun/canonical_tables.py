@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 __all__ = ["code_of_pandas"]
 
+_CACHES = ("_cache", "_readonly", "_sindex")  # of extension arrays: no part of their values
+
 
 def code_of_pandas(coder: Coder, value: Any) -> bytes:
     """The code of a value from pandas. Raises UnknownTypeError."""
@@ -100,7 +102,15 @@ def _values(coder: Coder, column: Any) -> bytes:
     if hasattr(dtype, "numpy_dtype") and hasattr(column.array, "_mask"):
         return _masked(coder, column, dtype)
     objects = coder.sequence(b"l", coder.keep(column.to_numpy(dtype=object).tolist()))
-    return coder.tagged("pandas.extension", coder.code(type(dtype)), coder.code(str(dtype)), objects)
+    beside = coder.mapping(b"d", coder.keep(_beside(column.array)))
+    return coder.tagged("pandas.extension", coder.code(type(dtype)), coder.code(str(dtype)), objects, beside)
+
+
+def _beside(array: Any) -> dict[str, Any]:
+    """What an array of another package knows apart from its values, such as where its coordinates are."""
+    held = getattr(array, "__dict__", None) or {}
+    known = {name: item for name, item in held.items() if item is not None and name not in _CACHES}
+    return {name: item for name, item in known.items() if not hasattr(item, "__array__")}
 
 
 def _missing(column: Any) -> Any:

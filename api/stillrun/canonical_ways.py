@@ -43,7 +43,11 @@ def way_of(kind: type) -> Way:
     known = KNOWN.get(name)
     if known is not None:
         return lambda coder, value: known(coder, name, value)
-    if kind.__module__ in ("builtins", "_thread") and not issubclass(kind, BaseException):
+    if (
+        kind.__module__ in ("builtins", "_thread")
+        and kind is not type(NotImplemented)
+        and not issubclass(kind, BaseException)
+    ):
         return _refused  # iterators, generators, locks: a position in something, or of this process only
     return _rule_of(kind, name) or _library_of(kind) or code_by_state
 
@@ -61,7 +65,7 @@ def _rule_of(kind: type, name: str) -> Way | None:
 
 def _library_of(kind: type) -> Way | None:
     for base in kind.__mro__:
-        found = _LIBRARIES.get(base.__module__.partition(".")[0])
+        found = _LIBRARIES.get(str(base.__module__).partition(".")[0])
         if found is not None:
             module = __import__("stillrun." + found[0], fromlist=("_",))
             way: Way = getattr(module, found[1])

@@ -13,6 +13,7 @@ import os
 import struct
 import sys
 
+from stillrun.canonical_states import state_that_counts
 from stillrun.compare_hints import hint_of
 from stillrun.preview import type_name
 
@@ -231,9 +232,9 @@ class Comparison:
             for x, y in zip(a, b):
                 self._state(x, y, place)
         elif isinstance(a, dict) and isinstance(b, dict) and all(isinstance(key, str) for key in (*a, *b)):
-            for name in a.keys() - b.keys():
+            for name in sorted(a.keys() - b.keys()):
                 self.differs("missing", f"{place}.{name}", repr(a[name]), "not there")
-            for name in b.keys() - a.keys():
+            for name in sorted(b.keys() - a.keys()):
                 self.differs("extra", f"{place}.{name}", "not there", repr(b[name]))
             for name in a:
                 if name in b:
@@ -341,7 +342,11 @@ def _value(text: str) -> float:
 
 def _reduced(value: Any) -> Any:
     reducer = copyreg.dispatch_table.get(type(value))
-    return reducer(value) if reducer is not None else value.__reduce_ex__(4)
+    reduced: Any = reducer(value) if reducer is not None else value.__reduce_ex__(4)
+    if isinstance(reduced, str) or len(reduced) < 3:
+        return reduced
+    make, made_of, state, *rest = reduced
+    return (make, made_of, state_that_counts(value, state), *rest)
 
 
 def _source(function: Any) -> str:

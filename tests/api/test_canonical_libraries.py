@@ -191,6 +191,19 @@ def test_arrow_types_and_schemas() -> None:
     check(runs, pa.RunEndEncodedArray.from_arrays([1, 2, 3], ["a", "a", "b"]), True, "runs")
 
 
+def test_which_kind_of_a_union_a_value_is_counts() -> None:
+    children = [pa.array([1, 1]), pa.array([1, 1])]
+    one, other = (pa.UnionArray.from_sparse(pa.array(kinds, pa.int8()), children) for kinds in ([0, 1], [0, 0]))
+    check(one, other, False, "unions")
+    check(one, pickle.loads(pickle.dumps(one, 5)), True, "unions")
+
+
+def test_views_of_lists_survive_pickling() -> None:
+    views = pa.array([[0], [1]], pa.list_view(pa.int64()))
+    check(views, pickle.loads(pickle.dumps(views, 5)), True, "views")
+    check(views, pa.array([[0], [2]], pa.list_view(pa.int64())), False, "views")
+
+
 def test_polars_types() -> None:
     frame = pl.DataFrame(COLUMNS, strict=False)
     assert digest(frame.lazy()) is None and digest(pl.col("a")) is None

@@ -316,3 +316,34 @@ def test_nothing_is_imported_for_it() -> None:
     code += "d([A(), len, lambda: 1]); found = {'numpy', 'pandas', 'threading', 'inspect', 'typing', 'dis'} & set(sys.modules)\n"
     code += "assert not found, found"
     subprocess.run([sys.executable, "-I", "-S", "-c", code, str(FACE)], check=True)
+
+
+class Record(dict):
+    """A dict whose items are its attributes."""
+
+    def __init__(self, **items: Any) -> None:
+        super().__init__(items)
+        self.__dict__ = self
+
+
+def test_a_dict_that_is_its_own_attributes_survives_pickling() -> None:
+    value = Record(a=1, b=[2])
+    assert digest(value) == digest(pickle.loads(pickle.dumps(value, 5))) is not None
+    assert digest(value) not in (digest(Record(a=1, b=[3])), digest(Record(a=1)), digest({"a": 1, "b": [2]}))
+
+
+def test_looking_at_a_partial_changes_no_byte_of_its_pickle() -> None:
+    value = functools.partial(max, 1, key=len)
+    before = pickle.dumps(value, 5)
+    assert digest(value) is not None
+    assert pickle.dumps(value, 5) == before
+
+
+def test_not_implemented_has_a_digest() -> None:
+    assert digest(NotImplemented) not in (None, digest(None), digest("NotImplemented"))
+
+
+def test_a_class_of_no_module_has_none() -> None:
+    made = type("Made", (), {})
+    made.__module__ = None  # type: ignore[assignment]  # as SymPy makes them
+    assert digest(made()) is None

@@ -250,3 +250,9 @@ def test_tables_that_differ() -> None:
     for at, (one, other) in enumerate(tables()[1] + rarer_tables()[1]):
         assert None not in (digest(one), digest(other)), at
         assert digest(one) != digest(other), at
+
+
+def test_endless_long_doubles_are_no_zeros() -> None:
+    np = pytest.importorskip("numpy")
+    values = [np.array([each], "g") for each in (0.0, -0.0, np.inf, -np.inf, np.nan, 1.0)]
+    assert len({digest(value) for value in values}) == len(values)

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from stillrun_engine.archive import KeptRun
 from stillrun_envs.lock import read_lock
-from stillrun_snapshot.digest import Digest
+from stillrun_snapshot.digest import Digest, digest_of
 from stillrun_snapshot.errors import ObjectCorrupt, ObjectMissing
+from stillrun_snapshot.record import canonical_bytes
 from stillrun_snapshot.store import Store
-from stillrun_snapshot.tree import FileEntry, tree_files
+from stillrun_snapshot.tree import tree_objects
 
-__all__ = ["Damage", "Needed", "check_objects", "needed_objects"]
+__all__ = ["Damage", "Kind", "Needed", "check_objects", "needed_objects"]
 
 Record = Mapping[str, Any]
+Kind = Literal["record", "lock", "code", "parameter", "artifact", "input", "log", "package"]
+"""What an object is there for. Whatever names other objects is a record, and so is all that is small and nothing else."""
+
+_Met = tuple[str, str, Kind, int | None]  # the fields of Needed
 
 
 @dataclass(frozen=True)
@@ -24,6 +29,8 @@ class Needed:
 
     digest: Digest
     purpose: str
+    kind: Kind = "record"
+    size: int | None = None  # where what names it says how long it is
 
 
 @dataclass(frozen=True)
@@ -37,109 +44,120 @@ class Damage:
 def needed_objects(run: KeptRun, tasks: list[Record] | None = None, *, packages: bool = True) -> Iterator[Needed]:
     """The digests that ``tasks`` (all of the run when None) need to be read, shown and replayed, each once.
 
+    Each record is yielded before it is read, so that who takes them one by one can fetch it meanwhile.
     Raises ObjectMissing or ObjectCorrupt when a record on the way cannot be read: what it names cannot be known then.
     """
     seen: set[str] = set()
-    for digest, purpose in _walk(run, run.tasks() if tasks is None else tasks, packages):
+    for digest, purpose, kind, size in _walk(run, run.tasks() if tasks is None else tasks, packages):
         if digest not in seen:
             seen.add(digest)
-            yield Needed(Digest(digest), purpose)
+            yield Needed(Digest(digest), purpose, kind, size)
 
 
-def _walk(run: KeptRun, tasks: list[Record], packages: bool) -> Iterator[tuple[str, str]]:
+def _walk(run: KeptRun, tasks: list[Record], packages: bool) -> Iterator[_Met]:
     record, visited = run.record, set[str]()
-    yield run.digest, "the run's record"
-    yield record["description"], "the flow's description"
-    yield from _code(run.store, record)
+    yield run.digest, "the run's record", "record", None
+    yield record["description"], "the flow's description", "record", None
+    yield from _code(run.store, record["code"])
     yield from _tree(run.store, record["face"], "face")
     for name, parameter in record["parameters"].items():
-        yield from _artifact(run.store, parameter["artifact"], f"parameter {name}", visited)
+        yield from _artifact(run.store, parameter["artifact"], f"parameter {name}", visited, "parameter")
     for task in tasks:
-        yield from _task(run, task, visited)
+        name = f"{task['step']}/{task['task']}"
+        yield digest_of(canonical_bytes(task)), f"the record of {name}", "record", None
+        yield from _task(run.store, task, name, visited)
     if record.get("verdict"):
-        yield record["verdict"], "the verdict"
+        yield record["verdict"], "the verdict", "record", None
     steps = {task["step"] for task in tasks}
-    for environment in sorted({record["steps"][step]["environment"] for step in steps if step in record["steps"]}):
-        yield environment, "the record of an environment"
+    places = {(place["environment"], place["kind"]) for step, place in record["steps"].items() if step in steps}
+    for environment, kind in sorted(places):
+        locked = kind == "lock"
+        yield (
+            environment,
+            f"the {'lock' if locked else 'record'} of an environment",
+            "lock" if locked else "record",
+            None,
+        )
     if packages:
         whole = record["settings"].get("keep_packages", "all") == "all"
         for lock in sorted({lock for step in steps if (lock := run.lock_of(step))}):
             yield from _lock(run.store, lock, visited, whole=whole)
 
 
-def _code(store: Store, record: Record) -> Iterator[tuple[str, str]]:
-    code = store.get_record(Digest(record["code"]), "code")
-    yield record["code"], "the record of the code"
+def _code(store: Store, digest: str) -> Iterator[_Met]:
+    yield digest, "the record of the code", "record", None
+    code = store.get_record(Digest(digest), "code")
     if code["git"] and code["git"]["diff"]:
-        yield code["git"]["diff"], "the diff to the commit"
+        yield code["git"]["diff"], "the diff to the commit", "code", None
     yield from _tree(store, code["tree"], "code")
 
 
-def _tree(store: Store, tree: str, what: str) -> Iterator[tuple[str, str]]:
-    yield tree, f"{what} tree"
-    for path, entry in tree_files(store, Digest(tree)):
-        if isinstance(entry, FileEntry):
-            yield entry.digest, f"{what} {path}"
+def _tree(store: Store, tree: str, what: str) -> Iterator[_Met]:
+    for path, digest in tree_objects(store, Digest(tree)):
+        yield digest, f"{what} {path or 'tree'}", "code", None
 
 
-def _task(run: KeptRun, task: Record, visited: set[str]) -> Iterator[tuple[str, str]]:
+def _task(store: Store, task: Record, name: str, visited: set[str]) -> Iterator[_Met]:
     """visited: records of artifacts and parents that need no second reading; tasks pass on most of what they get."""
-    name = f"{task['step']}/{task['task']}"
-    yield run.task_digest(task["step"], task["task"]), f"the record of {name}"
-    for artifact, digest in task["artifacts"].items():
-        yield from _artifact(run.store, digest, f"artifact {name}/{artifact}", visited)
-    for stream, digest in task["logs"].items():
-        yield digest, f"{stream} of {name}"
-    items = [split["items"] for split in task["foreach"] if split["items"]]
-    for digest in [*items, *([task["next"]["items"]] if task["next"] and task["next"].get("items") else [])]:
-        yield from _artifact(run.store, digest, f"what the foreach of {name} is over", visited)
-    if task["next"] and task["next"].get("each"):
-        for what, digest in task["next"]["each"].items():
-            yield digest, f"the {what} of the items that the foreach of {name} is over"
-    if task["next"] and task["next"].get("item_digests"):
-        yield task["next"]["item_digests"], f"the digests of what the foreach of {name} is over"
-    if task.get("cards"):
-        yield task["cards"], f"the cards of {name}"
-    for file in task["files"]:
-        if file["kept"]:
-            yield file["digest"], f"input file {file['path']}"
+    yield from _outcome(store, task, name, visited)
     for attempt in task.get("attempts", ()):
-        yield attempt, f"the record of an earlier attempt at {name}"
-        for stream, digest in run.store.get_record(Digest(attempt), "task")["logs"].items():
-            yield digest, f"{stream} of an earlier attempt at {name}"
+        yield attempt, f"the record of an earlier attempt at {name}", "record", None
+        yield from _outcome(store, store.get_record(Digest(attempt), "task"), f"an earlier attempt at {name}", visited)
     for parent in task["inputs"]:
         if parent["record"] in visited:
             continue
         visited.add(parent["record"])
-        yield parent["record"], f"the record of {parent['step']}/{parent['task']}"
-        for artifact, digest in run.store.get_record(Digest(parent["record"]), "task")["artifacts"].items():
-            yield from _artifact(run.store, digest, f"artifact {parent['step']}/{parent['task']}/{artifact}", visited)
+        yield parent["record"], f"the record of {parent['step']}/{parent['task']}", "record", None
+        for artifact, digest in store.get_record(Digest(parent["record"]), "task")["artifacts"].items():
+            yield from _artifact(store, digest, f"artifact {parent['step']}/{parent['task']}/{artifact}", visited)
 
 
-def _artifact(store: Store, digest: str, purpose: str, visited: set[str]) -> Iterator[tuple[str, str]]:
+def _outcome(store: Store, task: Record, name: str, visited: set[str]) -> Iterator[_Met]:
+    """What came of one attempt, and the files that it read."""
+    for artifact, digest in task["artifacts"].items():
+        yield from _artifact(store, digest, f"artifact {name}/{artifact}", visited)
+    for stream, digest in task["logs"].items():
+        yield digest, f"{stream} of {name}", "log", None
+    items = [split["items"] for split in task["foreach"] if split["items"]]
+    for digest in [*items, *([task["next"]["items"]] if task["next"] and task["next"].get("items") else [])]:
+        yield from _artifact(store, digest, f"what the foreach of {name} is over", visited)
+    if task["next"] and task["next"].get("each"):
+        for what, digest in task["next"]["each"].items():
+            yield digest, f"the {what} of the items that the foreach of {name} is over", "artifact", None
+    if task["next"] and task["next"].get("item_digests"):
+        yield task["next"]["item_digests"], f"the digests of what the foreach of {name} is over", "record", None
+    if task.get("cards"):
+        yield task["cards"], f"the cards of {name}", "log", None
+    for file in task["files"]:
+        if file["kept"]:
+            yield file["digest"], f"input file {file['path']}", "input", file["size"]
+
+
+def _artifact(store: Store, digest: str, purpose: str, visited: set[str], kind: Kind = "artifact") -> Iterator[_Met]:
     if digest in visited:
         return
     visited.add(digest)
-    yield digest, f"the record of {purpose}"
+    yield digest, f"the record of {purpose}", "record", None
     for part in store.get_record(Digest(digest), "artifact")["parts"]:
-        yield part["digest"], purpose
+        yield part["digest"], purpose, kind, part["size"]
 
 
-def _lock(store: Store, digest: Digest, visited: set[str], *, whole: bool) -> Iterator[tuple[str, str]]:
+def _lock(store: Store, digest: Digest, visited: set[str], *, whole: bool) -> Iterator[_Met]:
     """whole: every package was to be kept; otherwise those that are not here are no damage."""
     if digest in visited:
         return
     visited.add(digest)
+    yield digest, "the lock of an environment", "lock", None
     lock = read_lock(store, digest)
-    yield digest, "the lock of an environment"
     if lock.python.digest is not None:
-        yield lock.python.digest, f"the interpreter Python {lock.python.version}"
+        yield lock.python.digest, f"the interpreter Python {lock.python.version}", "package", lock.python.size
     for package in lock.packages:
         if not whole and (store.is_spare(package.digest) or not store.has(package.digest)):
             continue
-        yield package.digest, f"package {package.name} {package.version}"
+        yield package.digest, f"package {package.name} {package.version}", "package", package.size
         if package.source is not None:
-            yield package.source.digest, f"the source of package {package.name} {package.version}"
+            source = package.source
+            yield source.digest, f"the source of package {package.name} {package.version}", "package", source.size
     for build in lock.build_locks():  # what built a wheel is evidence, and builds it again
         yield from _lock(store, build, visited, whole=whole)
 

@@ -91,9 +91,7 @@ class Store:
         """
         view = memoryview(data).cast("B")
         if len(view) >= _OVERLAP_MIN:
-            self._require_writable()
-            with writing(self.root):
-                return self._put_blocks(blocks_of(view), None)
+            return self.put_blocks(blocks_of(view), None)
         digest = digest_of(view)
         if self._packs.wrote(digest) or (not new and self._hit(digest, len(view))):
             return digest
@@ -128,10 +126,26 @@ class Store:
         if expect is not None and self._hit(expect, size):
             _require_digest(path, *digest_of_file(path), expect)
             return expect
-        self._require_writable()
-        with open(path, "rb", buffering=0) as source, writing(self.root):
+        with open(path, "rb", buffering=0) as source:
             blocks = blocks_of_file(source, limit)
-            return self._put_blocks(blocks, lambda digest, count: _require_digest(path, digest, count, expect))
+            return self.put_blocks(blocks, lambda digest, count: _require_digest(path, digest, count, expect))
+
+    def put_blocks(self, blocks: Iterator[memoryview], check: Callable[[Digest, int], None] | None) -> Digest:
+        """Keep a stream of LOOSE_MIN bytes or more; what ``check`` raises of its digest and size is raised and nothing kept."""
+        self._require_writable()
+        with writing(self.root):
+            path, digest, size = self._loose.write(blocks)
+            try:
+                if check is not None:
+                    check(digest, size)
+                if self._hit(digest, size):
+                    remove_quietly(path)
+                else:
+                    self._remember(digest, self._loose.take(path, digest))
+            except BaseException:
+                remove_quietly(path)
+                raise
+        return digest
 
     def adopt(self, path: Path, digest: Digest, size: int, *, spare: bool = False) -> None:
         """Take a finished file below ``tmp/`` whose writer named its digest: rename it to its place.
@@ -368,20 +382,6 @@ class Store:
         return True
 
     # -- loose objects -------------------------------------------------------------------------------------------
-
-    def _put_blocks(self, blocks: Iterator[memoryview], check: Callable[[Digest, int], None] | None) -> Digest:
-        path, digest, size = self._loose.write(blocks)
-        try:
-            if check is not None:
-                check(digest, size)
-            if self._hit(digest, size):
-                remove_quietly(path)
-            else:
-                self._remember(digest, self._loose.take(path, digest))
-        except BaseException:
-            remove_quietly(path)
-            raise
-        return digest
 
     def _remember(self, digest: Digest, identity: Identity) -> None:
         with self._lock:

@@ -10,7 +10,7 @@ from stillrun_snapshot.digest import Digest
 from stillrun_snapshot.errors import RecordError, StoreError
 from stillrun_snapshot.store import Store
 
-__all__ = ["Entry", "FileEntry", "LinkEntry", "link_stays_inside", "put_tree", "tree_files"]
+__all__ = ["Entry", "FileEntry", "LinkEntry", "link_stays_inside", "put_tree", "tree_files", "tree_objects"]
 
 _SCHEMA = "stillrun/tree/1"
 _UNSOUND = frozenset({"", ".", ".."})
@@ -31,6 +31,13 @@ class LinkEntry:
     """A symbolic link whose target stays inside the tree."""
 
     target: str
+
+
+@dataclass(frozen=True)
+class _Folder:
+    """A folder of a tree, met before what is in it."""
+
+    digest: Digest
 
 
 Entry = FileEntry | LinkEntry
@@ -60,7 +67,20 @@ def tree_files(store: Store, tree: Digest) -> Iterator[tuple[str, Entry]]:
 
     Raises RecordError for a record that could lead out of the folder it is written to.
     """
-    return _walk(store, tree, "", 0)
+    for path, entry in _walk(store, tree, "", 0):
+        if not isinstance(entry, _Folder):
+            yield path, entry
+
+
+def tree_objects(store: Store, tree: Digest) -> Iterator[tuple[str, Digest]]:
+    """Yield every object that a tree consists of as (relative path, digest), the records of its folders included.
+
+    A folder's record is yielded before it is read. Raises RecordError like ``tree_files``.
+    """
+    yield "", tree
+    for path, entry in _walk(store, tree, "", 0):
+        if not isinstance(entry, LinkEntry):
+            yield path, entry.digest
 
 
 def link_stays_inside(path: str, target: str) -> bool:
@@ -106,7 +126,7 @@ def _entry_record(entry: Entry) -> dict[str, Any]:
     return {"type": "file", "digest": entry.digest, "size": entry.size, "executable": entry.executable}
 
 
-def _walk(store: Store, tree: Digest, prefix: str, depth: int) -> Iterator[tuple[str, Entry]]:
+def _walk(store: Store, tree: Digest, prefix: str, depth: int) -> Iterator[tuple[str, Entry | _Folder]]:
     record = store.get_record(tree, "tree")
     entries = record.get("entries")
     if not isinstance(entries, list) or depth > _DEPTH:
@@ -119,7 +139,9 @@ def _walk(store: Store, tree: Digest, prefix: str, depth: int) -> Iterator[tuple
         last = name.encode()
         path = prefix + name
         if item.get("type") == "tree":
-            yield from _walk(store, Digest.parse(item.get("digest")), path + "/", depth + 1)
+            folder = _Folder(Digest.parse(item.get("digest")))
+            yield path, folder
+            yield from _walk(store, folder.digest, path + "/", depth + 1)
         else:
             yield path, _entry(tree, path, item)
 

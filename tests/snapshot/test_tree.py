@@ -7,7 +7,7 @@ import pytest
 from stillrun_snapshot.digest import digest_of
 from stillrun_snapshot.errors import RecordError, StoreError
 from stillrun_snapshot.store import Store
-from stillrun_snapshot.tree import Entry, FileEntry, LinkEntry, link_stays_inside, put_tree, tree_files
+from stillrun_snapshot.tree import Entry, FileEntry, LinkEntry, link_stays_inside, put_tree, tree_files, tree_objects
 
 FILE = FileEntry(digest_of(b"x"), 1)
 ITEM = {"type": "file", "digest": digest_of(b"x"), "size": 1, "executable": False}
@@ -90,3 +90,11 @@ def test_endless_nesting_is_refused(store: Store) -> None:
 )
 def test_links_are_judged_by_their_text(path: str, target: str, inside: bool) -> None:
     assert link_stays_inside(path, target) == inside
+
+
+def test_the_objects_of_a_tree_are_its_files_and_the_records_of_its_folders(store: Store) -> None:
+    a, b = store.put(b"a"), store.put(b"b")
+    tree = put_tree(store, {"x/y/a": FileEntry(a, 1), "x/b": FileEntry(b, 1), "l": LinkEntry("x/b")})
+    found = dict(tree_objects(store, tree))
+    assert found.keys() == {"", "x", "x/b", "x/y", "x/y/a"}
+    assert set(found.values()) == set(store.digests())

@@ -35,6 +35,8 @@ _COMMANDS = {
     "code": ("stillrun_cli.code", "code_command", "List or extract the captured code."),
     "env": ("stillrun_cli.env", "env_group", "Look at kept environments."),
     "verify": ("stillrun_cli.verify", "verify_command", "Hash everything that a run stands on."),
+    "export": ("stillrun_cli.carry", "export_command", "Put runs in one file that replays anywhere."),
+    "import": ("stillrun_cli.carry", "import_command", "Take in the runs of a file that 'export' wrote."),
     "store": ("stillrun_cli.store", "store_group", "Look after the store."),
     "completion": ("stillrun_cli.completion", "completion_command", "Print the shell completion script."),
     "flow": ("stillrun_cli.flow", "flow_group", ""),

@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from stillrun_cli.carry import carried_line, taken_from
 from stillrun_cli.console import VERDICT_STYLES, clean, common_options, duration, paint, print_json, short, word
 from stillrun_cli.debug import debug_command
 from stillrun_cli.narrator import Narrator, counted
@@ -59,6 +60,10 @@ _EXIT = {"identical": 0, "equivalent": 0, "within_tolerance": 0, "not_comparable
 @click.option(
     "--code", type=click.Path(path_type=Path), metavar="FLOW.py", help="Replay this flow file, not the recorded one."
 )
+@click.option(
+    "--from", "source", type=click.Path(path_type=Path), metavar="PLACE",
+    help="Take the run from a file that 'export' wrote, or from another store's folder; what is missing here is kept.",
+)  # fmt: skip
 @click.option("--keep-going", is_flag=True, help="Leave out what cannot be replayed any more, and judge all that can.")
 @click.option("--debug", is_flag=True, help="Open the named task by hand instead, as 'stillrun debug' does.")
 @click.option("--quiet", is_flag=True, help="Print only failures and the verdict.")
@@ -78,6 +83,7 @@ def replay_command(
     env: str | None,
     given: tuple[str, ...],
     code: Path | None,
+    source: Path | None,
     keep_going: bool,
     debug: bool,
     quiet: bool,
@@ -89,12 +95,17 @@ def replay_command(
     identical, equivalent or within the tolerance that the flow granted, 1 when something differs or cannot be compared, 2
     when the replay could not be done.
     """
-    if debug:
+    if debug and source is None:
         return int(ctx.invoke(debug_command, pathspec=pathspec))
     spec = parse_pathspec(pathspec, least=2, most=4)
     narrator = Narrator(as_json=as_json, quiet=quiet)
     axes = _axes(vary)
-    with open_store(ctx) as store, StopSignals() as stop:
+    with open_store(ctx, create=source is not None) as store, StopSignals() as stop:
+        if source is not None:
+            carried, spec = taken_from(source, store, spec, as_json)
+            narrator.say(carried_line(carried, str(source)))
+            if debug:
+                return int(ctx.invoke(debug_command, pathspec=str(spec)))
         run = open_run(store, spec)
         request = ReplayRequest(
             caller(),

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
-
 import click
 
 from stillrun_cli.console import clean, common_options, paint, print_json, size
+from stillrun_cli.progress import hashing_progress
 from stillrun_cli.settings import open_store
 from stillrun_engine.archive import open_run
-from stillrun_engine.closure import Needed, check_objects, needed_objects
+from stillrun_engine.closure import check_objects, needed_objects
 from stillrun_engine.pathspec import parse_pathspec
 
 __all__ = ["verify_command"]
@@ -28,8 +27,10 @@ def verify_command(ctx: click.Context, pathspec: str, as_json: bool) -> int:
     run = open_run(store, parse_pathspec(pathspec, least=2, most=4))
     changes = store.refs.check()
     tasks = run.selected()
-    with _progress(as_json) as told:
-        count, total, damaged = check_objects(store, needed_objects(run, tasks), told)
+    with hashing_progress(as_json, "hashing") as told:
+        count, total, damaged = check_objects(
+            store, needed_objects(run, tasks), lambda one, size: told(one.purpose, size)
+        )
     if as_json:
         problems = [{"digest": d.needed.digest, "purpose": d.needed.purpose, "problem": d.problem} for d in damaged]
         print_json(
@@ -48,35 +49,3 @@ def verify_command(ctx: click.Context, pathspec: str, as_json: bool) -> int:
         result = f"{len(damaged)} damaged" if damaged else paint("all sound", fg="green")
         click.echo(f"{run.spec}: {count} objects, {size(total)} hashed, {changes} log lines checked: {result}")
     return 2 if damaged else 0
-
-
-class _progress:  # noqa: N801 - used as a function
-    """A counter of hashed bytes on a terminal; nothing elsewhere."""
-
-    def __init__(self, as_json: bool) -> None:
-        self._shown = not as_json and sys.stderr.isatty()
-
-    def __enter__(self) -> _progress:
-        if self._shown:
-            from rich.console import Console
-            from rich.progress import Progress, TextColumn, TotalFileSizeColumn, TransferSpeedColumn
-
-            self._bar = Progress(
-                TextColumn("{task.description}"),
-                TotalFileSizeColumn(),
-                TransferSpeedColumn(),
-                console=Console(stderr=True),
-                transient=True,
-            )
-            self._bar.start()
-            self._task = self._bar.add_task("hashing", total=0)
-        return self
-
-    def __call__(self, item: Needed, count: int) -> None:
-        if self._shown:
-            done = self._bar.tasks[0].completed + count
-            self._bar.update(self._task, description=clean(item.purpose)[:50], completed=done, total=done)
-
-    def __exit__(self, *exc: object) -> None:
-        if self._shown:
-            self._bar.stop()

@@ -1,0 +1,78 @@
+"""All refs that a run has, and all objects behind them: what is carried when the run is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from stillrun_engine.archive import KeptRun
+from stillrun_engine.closure import Needed, needed_objects
+from stillrun_engine.errors import EngineError
+from stillrun_engine.evidence import evidence_of, evidence_ref
+from stillrun_envs.lock import read_lock
+from stillrun_snapshot.digest import Digest, digest_of
+from stillrun_snapshot.store import Store
+
+__all__ = ["RunRefs", "beside", "refs_of_runs", "whole_closure", "whole_locks"]
+
+
+@dataclass(frozen=True)
+class RunRefs:
+    """Refs by name. made: objects that some of them lead to and that the store does not hold."""
+
+    refs: Mapping[str, Digest]
+    made: Mapping[Digest, bytes]
+
+
+def refs_of_runs(store: Store, runs: Iterable[str], locks: Iterable[Digest]) -> RunRefs:
+    """The refs of each FLOW/RUN, and the hints of ``locks``. Evidence that was carried here with a run stays what it is."""
+    refs: dict[str, Digest] = {}
+    made: dict[Digest, bytes] = {}
+    own = []
+    for run in runs:
+        refs.update(store.refs.names(f"tasks/{run}/"))
+        for name in (f"runs/{run}", f"tags/{run}", evidence_ref(run)):
+            if (digest := store.refs.get(name)) is not None:
+                refs[name] = digest
+        if evidence_ref(run) not in refs:
+            own.append(run)
+    for run, data in evidence_of(store, own).items() if own else ():
+        refs[evidence_ref(run)] = digest_of(data)
+        made[digest_of(data)] = data
+    for lock in locks:
+        if (digest := store.refs.get(f"locks/{lock.hex}")) is not None:
+            refs[f"locks/{lock.hex}"] = digest
+    return RunRefs(refs, made)
+
+
+def whole_closure(runs: Iterable[KeptRun]) -> dict[Digest, Needed]:
+    """Every object that the runs need. EngineError for a run that is still going on."""
+    found: dict[Digest, Needed] = {}
+    for run in runs:
+        if run.status == "running":
+            raise EngineError(f"{run.pathspec} is still going on; carry it when it has ended.")
+        for needed in needed_objects(run):
+            found.setdefault(needed.digest, needed)
+    return found
+
+
+def beside(refs: Mapping[str, Digest]) -> dict[Digest, Needed]:
+    """The records that refs lead to and that no run names: evidence, tags, hints."""
+    names = {"evidence": "what the log said", "tags": "the tags", "locks": "what is known of a lock"}
+    return {
+        digest: Needed(digest, names[name.split("/")[0]])
+        for name, digest in refs.items()
+        if name.split("/")[0] in names
+    }
+
+
+def whole_locks(run: KeptRun) -> set[Digest]:
+    """The locks of a run's steps, and those of the environments that their packages were built in."""
+    found: set[Digest] = set()
+    waiting = [lock for step in run.record["steps"] if (lock := run.lock_of(step)) is not None]
+    while waiting:
+        lock = waiting.pop()
+        if lock not in found:
+            found.add(lock)
+            waiting.extend(read_lock(run.store, lock).build_locks())
+    return found

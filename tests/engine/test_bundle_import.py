@@ -384,3 +384,14 @@ def test_a_damaged_object_is_named_and_no_file_is_written(bundle: Path, here: St
     loose.write_bytes(loose.read_bytes()[:-1] + b"?")
     with open(tmp_path / "out", "wb") as out, pytest.raises(Exception, match=loose.name):
         write_bundle(here, [open_run(here, parse_pathspec(name))], out, without=["package"])
+
+
+def test_a_bundle_of_version_1_is_read(here: Store) -> None:
+    golden = Path(__file__).parents[2] / "fixtures" / "formats" / "bundle" / "v1" / "tiny.bundle"
+    carried = import_bundle(here, golden)
+    run = open_run(here, parse_pathspec("Tiny/latest"))
+    assert carried.runs == (run.pathspec,) == ("Tiny/20261126-074635-019j8",)
+    assert (carried.objects, [one.kind for one in carried.left_out]) == (18, ["package"])
+    start, end = run.tasks()
+    assert here.get(Digest(start["logs"]["stdout"])) == b"hello\n"
+    assert run.artifact(end, "y")[1]["preview"] == "2"

@@ -124,7 +124,7 @@ def test_the_schema_of_artifacts_says_what_the_page_says() -> None:
         assert not validator("artifact").is_valid({**ARTIFACT, **change})
 
 
-@pytest.mark.parametrize("name", ["README", "store", "pack", "log", "tree", "code", "artifact"])
+@pytest.mark.parametrize("name", ["README", "store", "pack", "log", "tree", "code", "artifact", "bundle"])
 def test_links_between_pages_lead_somewhere(name: str) -> None:
     import re
 

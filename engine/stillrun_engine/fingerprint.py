@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from stillrun_engine.modules import LOOSE, Importer, Module, Uses, dumped, imports_of, uses_of
+from stillrun_engine.modules import LOOSE, Importer, Module, Uses, dumped, imports_of, is_dynamic, uses_of
 from stillrun_snapshot.digest import Digest, digest_of
 from stillrun_snapshot.record import canonical_bytes
 from stillrun_snapshot.store import Store
@@ -253,7 +253,9 @@ class _Walk:
         root, rest = chain[0], chain[1:]
         if root in within or root in module.imported:
             dotted, name = within.get(root) or module.imported[root]
-            self._attribute(dotted, rest if name is None else (name, *rest))
+            rest = rest if name is None else (name, *rest)
+            self.dynamic |= is_dynamic((*dotted.split("."), *rest))  # under whatever name it was imported
+            self._attribute(dotted, rest)
         if root in module.names:
             self._add(module.path, root)
 

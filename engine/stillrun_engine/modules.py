@@ -7,13 +7,13 @@ is imported (its loose statements, under the name "").
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
 from stillrun_snapshot.digest import Digest, digest_of
 
-__all__ = ["Importer", "Module", "Uses", "dumped", "module_of", "uses_of"]
+__all__ = ["Importer", "Module", "Uses", "dumped", "is_dynamic", "module_of", "uses_of"]
 
 LOOSE = ""
 _HARMLESS = frozenset(
@@ -31,7 +31,9 @@ _HARMLESS = frozenset(
 )
 """Decorators that do nothing but to what they stand before; any other may enter it somewhere."""
 _DYNAMIC_NAMES = frozenset({"__import__", "compile", "eval", "exec", "globals", "locals", "vars"})
-_DYNAMIC_ROOTS = frozenset({"cloudpickle", "dill", "importlib", "inspect", "joblib", "pickle", "runpy", "shelve"})
+_DYNAMIC_ROOTS = frozenset(
+    {"cloudpickle", "dill", "imp", "importlib", "inspect", "joblib", "marshal", "pickle", "pkgutil", "runpy", "shelve"}
+)
 _DYNAMIC_ATTRIBUTES = frozenset({"__subclasses__", "read_pickle"})
 
 
@@ -211,15 +213,20 @@ class _Reader(ast.NodeVisitor):
 
     def _note(self, chain: tuple[str, ...]) -> None:
         self._found.chains.add(chain)
-        self._found.dynamic |= (
-            chain[0] in _DYNAMIC_NAMES
-            or chain[0] in _DYNAMIC_ROOTS
-            or chain[:2] in (("sys", "modules"), ("sys", "path"), ("torch", "load"))
-            or bool(_DYNAMIC_ATTRIBUTES.intersection(chain[1:]))
-        )
+        self._found.dynamic |= is_dynamic(chain) or chain[0] in _DYNAMIC_NAMES
 
     def _roots(self, modules: Iterable[str]) -> None:
         self._found.dynamic |= any(each.split(".")[0] in _DYNAMIC_ROOTS for each in modules)
+
+
+def is_dynamic(chain: Sequence[str]) -> bool:
+    """Whether what a full dotted name, from its module on, comes to cannot be told without running it."""
+    return (
+        chain[0] in _DYNAMIC_ROOTS
+        or (chain[0] in ("builtins", "__builtins__") and not _DYNAMIC_NAMES.isdisjoint(chain[1:] or _DYNAMIC_NAMES))
+        or tuple(chain[:2]) in (("sys", "modules"), ("sys", "path"), ("torch", "load"))
+        or not _DYNAMIC_ATTRIBUTES.isdisjoint(chain[1:])
+    )
 
 
 def _is(node: ast.AST, name: str | None) -> bool:

@@ -118,6 +118,27 @@ COUNTS = {
     "a branch at the top": ({"study.py": flow("f()", top="if True:\n    def f():\n        return 1")}, "return 1"),
     "eval": ({"study.py": flow("eval('h.f()')"), "h.py": "def f():\n    return 1\n"}, "return 1"),
     "importlib": ({"study.py": flow("importlib.import_module(n)", top="import importlib"), "h.py": "x = 1\n"}, "x = 1"),
+    "importlib by another name": (
+        {"study.py": flow("load(n)", top="from importlib import import_module as load"), "h.py": "x = 1\n"},
+        "x = 1",
+    ),
+    "unpickling by another name": (
+        {"study.py": flow("p.loads(b)", top="import pickle as p"), "h.py": "x = 1\n"},
+        "x = 1",
+    ),
+    "unpickling by its own name": (
+        {"study.py": flow("loads(b)", top="from pickle import loads"), "h.py": "x = 1\n"},
+        "x = 1",
+    ),
+    "the imported modules": (
+        {"study.py": flow("modules['h'].x", top="from sys import modules"), "h.py": "x = 1\n"},
+        "x = 1",
+    ),
+    "a builtin eval": ({"study.py": flow("builtins.eval(t)", top="import builtins"), "h.py": "x = 1\n"}, "x = 1"),
+    "a builtin by another name": (
+        {"study.py": flow("run(t)", top="from builtins import exec as run"), "h.py": "x = 1\n"},
+        "x = 1",
+    ),
     "unpickling": ({"study.py": flow("pickle.load(f)", top="import pickle"), "h.py": "x = 1\n"}, "x = 1"),
     "a module found elsewhere": (
         {"study.py": flow("lib.f()", top="import lib"), "src/lib.py": "def f():\n    return 1\n"},

@@ -1,11 +1,12 @@
-"""Which files a step opened, what it connected to and which programs it started, by Python's audit events (PEP 578).
+"""What a step opened, listed, connected to and started, by Python's audit events (PEP 578).
 
-Sees what goes through Python: ``open``, ``os.open``, ``socket``, ``subprocess``. C code that opens files or connections of
-its own is not seen, nor what a started program does.
+Sees what goes through Python: ``open``, ``os.open``, ``os.listdir``, ``os.scandir``, ``socket``, ``subprocess``. C code that
+opens files or connections of its own is not seen, nor what a started program does.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
 import stat
 import sys
@@ -14,14 +15,16 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Callable, Iterable
 
-__all__ = ["TraceRecorder"]
+__all__ = ["TraceRecorder", "names_digest"]
 
 _WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 _SYSTEM = ("/proc/", "/sys/", "/dev/")
 _STARTING = frozenset({"subprocess.Popen", "os.exec", "os.posix_spawn", "os.spawn", "os.system"})
 _ADDRESSED = frozenset({"socket.connect", "socket.sendto", "socket.sendmsg"})
 _LOOKED_UP = frozenset({"socket.getaddrinfo", "socket.gethostbyname"})
-_EVENTS = frozenset({"open"}) | _STARTING | _ADDRESSED | _LOOKED_UP
+_LISTED = frozenset({"os.listdir", "os.scandir"})
+_EVENTS = frozenset({"open"}) | _LISTED | _STARTING | _ADDRESSED | _LOOKED_UP
+_LOOKED_MAX = 1000  # folders and files that were not there, of one task
 _REACHED_MAX = 100  # addresses, and programs, that are told of one task
 _SPAWNING = (  # imported when their first process is started
     "multiprocessing.popen_spawn_posix",
@@ -41,6 +44,7 @@ class TraceRecorder:
         self._outside = (*outside, *_SYSTEM)
         self._reads: dict[str, os.stat_result] = {}
         self._writes: dict[str, None] = {}
+        self._looked: dict[str, str | None] = {}
         self._metadata: set[str] = set()
         self._children = False
         self._addresses: set[str] = set()
@@ -70,6 +74,7 @@ class TraceRecorder:
         return {
             "reads": self.reads,
             "writes": self.writes,
+            "looked": self.looked,
             "borrowed": borrowed if any(borrowed.values()) else None,
             "reached": reached if any(reached.values()) else None,
         }
@@ -94,6 +99,16 @@ class TraceRecorder:
         return list(self._writes)
 
     @property
+    def looked(self) -> list[dict[str, Any]]:
+        """Folders that were listed and are still there, and files that were wanted and not there, as in a RESULT."""
+        found = [
+            {"path": path, "names": names}
+            for path, names in self._looked.items()
+            if (os.path.isdir(path) if names is not None else not os.path.lexists(path))
+        ]
+        return found if len(self._looked) < _LOOKED_MAX else [*found, {"path": os.sep, "names": None}]
+
+    @property
     def borrowed(self) -> dict[str, Any]:
         """What the step used of its environment without importing it, as in a RESULT of the host protocol."""
         spawned = any(name in sys.modules for name in _SPAWNING)
@@ -110,6 +125,8 @@ class TraceRecorder:
         try:
             if event == "open":
                 self._opened(args[0], args[2])
+            elif event in _LISTED:
+                self._lists(args[0])
             elif event in _STARTING:
                 words = [os.fsdecode(each) for each in _words(args)]
                 self._started(" ".join(words))
@@ -137,6 +154,15 @@ class TraceRecorder:
             self._read(text)  # "r+" and its like see what was there
         self._writes[text] = None
 
+    def _lists(self, path: Any) -> None:
+        """Note which names a folder has, when it is first listed."""
+        if isinstance(path, int):
+            return
+        text = os.path.abspath("." if path is None else os.fsdecode(path))
+        if (text + os.sep).startswith(self._outside) or text in self._looked or len(self._looked) >= _LOOKED_MAX:
+            return
+        self._looked[text] = self.quietly(lambda: names_digest(text))
+
     def _started(self, command: str) -> None:
         """Note whether a program is of this environment; a shell's words are looked at as they stand."""
         folder = os.path.dirname(sys.executable)
@@ -148,10 +174,23 @@ class TraceRecorder:
             return
         try:
             found = os.stat(path)
+        except FileNotFoundError:
+            if len(self._looked) < _LOOKED_MAX and not path.endswith(".pyc"):
+                self._looked.setdefault(path, None)
+            return
         except OSError:
             return
         if stat.S_ISREG(found.st_mode):
             self._reads[path] = found
+
+
+def names_digest(folder: str) -> str | None:
+    """A digest of the names in a folder, bytecode aside; None when there is none."""
+    try:
+        names = sorted(name for name in os.listdir(folder) if name != "__pycache__")
+    except OSError:
+        return None
+    return "sha256:" + hashlib.sha256("\0".join(names).encode("utf-8", "surrogateescape")).hexdigest()
 
 
 def _note(found: set[str], name: str | None) -> None:

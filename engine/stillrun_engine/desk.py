@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import glob
 import json
-import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +13,7 @@ from typing import Any
 from stillrun_engine.apart import Apart
 from stillrun_engine.executor import Finished, Output, Started, TaskWork
 from stillrun_engine.history import History
-from stillrun_engine.inputs import InputKeeper
+from stillrun_engine.inputs import InputKeeper, declared_files
 from stillrun_engine.logs import TaskLog
 from stillrun_engine.outcome import error_of_task
 from stillrun_engine.parts import Body, References, keep_outputs, keep_part
@@ -38,6 +36,7 @@ _TAKEN = (
     "next",
     "files",
     "written",
+    "looked",
     "logs",
     "attempt",
     "attempts",
@@ -219,6 +218,7 @@ class Desk:
                 "next": next_,
                 "files": self._keeper.keep([*self._declared_reads(event.work.key.step), *result.get("reads", ())]),
                 "written": sorted(result.get("writes", ())),
+                **({"looked": looked} if (looked := self._keeper.looked(result.get("looked", ()))) else {}),
                 "logs": task.log.keep(self._store),
                 "error": error,
                 **({"caught": dict(result["caught"])} if result.get("caught") else {}),
@@ -269,14 +269,10 @@ class Desk:
 
     def _declared_reads(self, step: str) -> Iterator[dict[str, Any]]:
         """The files that a step says it reads, told as a task tells those that it has opened."""
-        for pattern in self._declared.get(step, ()):
-            # an absolute pattern is one too, which Path.glob refuses
-            for name in sorted(glob.glob(pattern, root_dir=self._identity.cwd, recursive=True)):  # noqa: PTH207
-                path = Path(os.path.normpath(self._identity.cwd / name))
-                if path.is_file():
-                    found = path.stat()
-                    told = {"path": str(path), "size": found.st_size, "mtime_ns": found.st_mtime_ns}
-                    yield {**told, "inode": found.st_ino, "device": found.st_dev}
+        for path in declared_files(self._declared.get(step, ()), self._identity.cwd):
+            found = path.stat()
+            told = {"path": str(path), "size": found.st_size, "mtime_ns": found.st_mtime_ns}
+            yield {**told, "inode": found.st_ino, "device": found.st_dev}
 
     def _borrowed(self, result: Mapping[str, Any]) -> dict[str, Any]:
         """What the task used of its environment beyond what the flow imports, for runs that reuse it; mostly nothing."""

@@ -13,16 +13,17 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
+from stillrun_engine.mentions import LISTING
 from stillrun_engine.modules import LOOSE, Importer, Module, Uses, dumped, imports_of, is_dynamic, uses_of
 from stillrun_snapshot.digest import Digest, digest_of
 from stillrun_snapshot.record import canonical_bytes
 from stillrun_snapshot.store import Store
 from stillrun_snapshot.tree import Entry, FileEntry, tree_files
 
-__all__ = ["CodeOf", "Reached"]
+__all__ = ["NOT_CODE", "CodeOf", "Reached"]
 
 # they say how a step is kept or judged, not what it does; its environment is compared apart
-_NOT_CODE = frozenset(
+NOT_CODE = frozenset(
     {
         "step",
         "pypi",
@@ -39,6 +40,9 @@ _NOT_CODE = frozenset(
     | {"batch", "kubernetes", "schedule", "trigger", "trigger_on_finish", "exit_hook"}
 )
 
+_VALUES = frozenset({"Config", "IncludeFile", "Parameter"})
+"""What stands for a value that is recorded with the run."""
+
 Piece = tuple[str, str]
 """A module's path and a name in it; LOOSE for what runs when it is imported."""
 
@@ -47,13 +51,15 @@ Piece = tuple[str, str]
 class Reached:
     """What a step stands on. pieces: a digest for each, by its name to people; attributes: what it may ask the flow for.
 
-    attributes is None when that may be anything.
+    attributes is None when that may be anything. words: the texts in it; beside: whether it lists the folder of a module.
     """
 
     own: Digest
     lines: tuple[int, int]
     pieces: Mapping[str, Digest]
     attributes: frozenset[str] | None
+    words: frozenset[str] = frozenset()
+    beside: bool = False
 
     def differs(self, other: Reached, step: str) -> str | None:
         """What of it is another in ``other``, in words; None when nothing is."""
@@ -90,6 +96,11 @@ class CodeOf:
             self._known[key] = self._reached(name, classes)
         return self._known[key]
 
+    @property
+    def files(self) -> Mapping[str, Entry]:
+        """Every file of the tree, by its path."""
+        return self._files
+
     @cached_property
     def modules(self) -> Mapping[str, str]:
         """The modules of the tree: path by dotted name."""
@@ -101,15 +112,16 @@ class CodeOf:
             return None
         if method is None or self._strict:
             own, lines = (dumped([method]), _lines(method)) if method else (digest_of(b"inherited"), (1, 1))
-            return Reached(own, lines, self._everything(), None)
+            return self._of_everything(own, lines)
         walk = _Walk(self._importer, self._flow)
         walk.through(method, classes)
         if walk.dynamic:
-            return Reached(dumped([method]), _lines(method), self._everything(), None)
+            return self._of_everything(dumped([method]), _lines(method))
         pieces = {_told(piece): dumped(self._statements(piece)) for piece in walk.seen}
         pieces.update({path: self._whole(path) for path in walk.whole})
         attributes = None if walk.whole_self else frozenset(walk.attributes)
-        return Reached(dumped([method]), _lines(method), pieces, attributes)
+        beside = "__file__" in walk.roots and not LISTING.isdisjoint(walk.attributes | walk.roots)
+        return Reached(dumped([method]), _lines(method), pieces, attributes, frozenset(walk.words), beside)
 
     def _statements(self, piece: Piece) -> list[ast.stmt]:
         path, name = piece
@@ -122,6 +134,20 @@ class CodeOf:
         return [each for each in module.statements(name) if each is not self._flow.node] + (
             self._flow.header if path == self._flow.path and name == LOOSE else []
         )
+
+    def _of_everything(self, own: Digest, lines: tuple[int, int]) -> Reached:
+        return Reached(own, lines, self._everything(), None, self._all_words, beside=True)
+
+    @cached_property
+    def _all_words(self) -> frozenset[str]:
+        """The texts in all Python of the tree that can be parsed."""
+        found: set[str] = set()
+        for path in self._files:
+            module = self._importer.module(path) if path.endswith(".py") else None
+            if module is not None:
+                uses = uses_of([*module.loose, *(each for name in module.names for each in module.names[name])])
+                found |= uses.words
+        return frozenset(found)
 
     def _everything(self) -> dict[str, Digest]:
         """A digest for each file of code; of the flow file without its steps."""
@@ -169,17 +195,17 @@ class _Flow:
         loose: list[ast.stmt] = []
         for each in node.body:
             if isinstance(each, ast.FunctionDef) and any(_last(one) == "step" for one in each.decorator_list):
-                each.decorator_list = [one for one in each.decorator_list if _last(one) not in _NOT_CODE]
+                each.decorator_list = [one for one in each.decorator_list if _last(one) not in NOT_CODE]
                 self.steps[each.name] = each
             elif isinstance(each, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
                 self.members[f"{node.name}.{each.name}"] = each
             elif isinstance(each, ast.Assign) and len(each.targets) == 1 and isinstance(each.targets[0], ast.Name):
-                if isinstance(each.value, ast.Call) and _last(each.value) == "Parameter":
+                if isinstance(each.value, ast.Call) and _last(each.value) in _VALUES:
                     continue  # its value counts, where a step uses it
                 self.members[f"{node.name}.{each.targets[0].id}"] = each
             else:
                 loose.append(each)
-        node.decorator_list = [one for one in node.decorator_list if _last(one) not in _NOT_CODE]
+        node.decorator_list = [one for one in node.decorator_list if _last(one) not in NOT_CODE]
         bases: list[ast.expr] = [*node.bases, *(one.value for one in node.keywords), *node.decorator_list]
         self.header = [*(ast.Expr(each) for each in bases), *loose]
         others = [each for name in module.names for each in module.names[name] if each is not node]
@@ -195,6 +221,8 @@ class _Walk:
     seen: set[Piece] = field(default_factory=set)
     whole: set[str] = field(default_factory=set)  # modules that cannot be parsed
     attributes: set[str] = field(default_factory=set)
+    words: set[str] = field(default_factory=set)
+    roots: set[str] = field(default_factory=set)  # what dotted names begin with
     whole_self: bool = False
     dynamic: bool = False
     _waiting: list[Piece] = field(default_factory=list)
@@ -229,6 +257,8 @@ class _Walk:
     def _uses(self, uses: Uses, path: str) -> None:
         self.dynamic |= uses.dynamic
         self.attributes |= uses.attributes | uses.texts
+        self.words |= uses.words
+        self.roots |= {chain[0] for chain in uses.chains}
         self.whole_self |= uses.whole_self
         module = self.importer.module(path)
         if module is None:

@@ -5,7 +5,9 @@ Best effort, by Python's audit hook in the task: reads inside C++ libraries are 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+import glob
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,7 @@ from typing import Any
 from stillrun_snapshot.digest import Digest, digest_of_file
 from stillrun_snapshot.store import Store
 
-__all__ = ["InputKeeper", "InputLimits"]
+__all__ = ["InputKeeper", "InputLimits", "declared_files", "declared_inputs"]
 
 _SYSTEM = ("/bin", "/etc", "/lib", "/lib64", "/sbin", "/usr", "/Library", "/System")
 """Folders of the operating system: time zones, certificates. They belong to the machine, not to the run."""
@@ -51,6 +53,11 @@ class InputKeeper:
             entries[entry["base"], entry["path"]] = entry
         return [entries[key] for key in sorted(entries)]
 
+    def looked(self, looks: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+        """Entries for the folders that a task listed, and for files that it wanted and that were not there."""
+        found = [{**self._place(self.real(Path(each["path"]))), "names": each["names"]} for each in looks]
+        return sorted((each for each in found if each["base"] != "system"), key=lambda e: (e["base"], e["path"]))
+
     def _place(self, path: Path) -> dict[str, str]:
         for base, folder in (("tree", self.root), ("cwd", self.cwd)):
             if path.is_relative_to(folder):
@@ -84,6 +91,26 @@ class InputKeeper:
             return {"size": size, "digest": None, "kept": False, "reason": f"cannot be read: {err.strerror}"}
         self._kept += size
         return {"size": size, "digest": digest, "kept": True, "reason": None}
+
+
+def declared_inputs(description: Mapping[str, Any]) -> dict[str, list[str]]:
+    """The patterns of files that each step of a flow says it reads."""
+    found: dict[str, list[str]] = {}
+    for step in description["steps"]:
+        for one in (*description["decorators"], *step["decorators"]):
+            if one["name"] == "inputs":
+                found.setdefault(step["name"], []).extend(one["attributes"]["patterns"])
+    return found
+
+
+def declared_files(patterns: Iterable[str], cwd: Path) -> Iterator[Path]:
+    """The files that ``patterns`` find from ``cwd`` on, sorted within each."""
+    for pattern in patterns:
+        # an absolute pattern is one too, which Path.glob refuses
+        for name in sorted(glob.glob(pattern, root_dir=cwd, recursive=True)):  # noqa: PTH207
+            path = Path(os.path.normpath(cwd / name))
+            if path.is_file():
+                yield path
 
 
 def _is_system(path: Path) -> bool:

@@ -41,13 +41,15 @@ _DYNAMIC_ATTRIBUTES = frozenset({"__subclasses__", "read_pickle"})
 class Uses:
     """What a piece of code uses. chains: dotted names from their root on; attributes: every name after a dot.
 
-    texts: its string constants that could be names; imports: import statements within; dynamic: what it uses cannot be told;
+    texts: its string constants that could be names; words: all of them but docstrings; imports: import statements within;
+    dynamic: what it uses cannot be told;
     whole_self: the flow itself is handed on, or asked for names that are made up.
     """
 
     chains: set[tuple[str, ...]] = field(default_factory=set)
     attributes: set[str] = field(default_factory=set)
     texts: set[str] = field(default_factory=set)
+    words: set[str] = field(default_factory=set)
     imports: list[ast.Import | ast.ImportFrom] = field(default_factory=list)
     dynamic: bool = False
     whole_self: bool = False
@@ -184,8 +186,15 @@ class _Reader(ast.NodeVisitor):
 
     def visit_Constant(self, node: ast.Constant) -> None:
         """A text may name an attribute."""
-        if isinstance(node.value, str) and node.value.isidentifier():
-            self._found.texts.add(node.value)
+        if isinstance(node.value, str):
+            self._found.words.add(node.value)
+            if node.value.isidentifier():
+                self._found.texts.add(node.value)
+
+    def visit_Expr(self, node: ast.Expr) -> None:
+        """A text that stands for itself is a docstring."""
+        if not (isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)):
+            self.generic_visit(node)
 
     def visit_Import(self, node: ast.Import) -> None:
         """An import within a function."""

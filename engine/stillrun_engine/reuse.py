@@ -6,15 +6,19 @@ What cannot be shown to be the same runs again, and it is said why.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from stillrun.traces import names_digest
 from stillrun_engine.archive import KeptRun, key_of
 from stillrun_engine.desk import TaskInput
-from stillrun_engine.fingerprint import CodeOf, Reached
+from stillrun_engine.fingerprint import NOT_CODE, CodeOf, Reached
+from stillrun_engine.inputs import declared_files, declared_inputs
 from stillrun_engine.items import ItemIndex
+from stillrun_engine.mentions import changes, mentioned
 from stillrun_engine.plan import TaskKey, WaitingTask
 from stillrun_engine.references import references
 from stillrun_snapshot.digest import Digest, digest_of_file
@@ -55,6 +59,8 @@ class Reuse:
         self._again = _with_followers(today.description, again)
         self._before = self._code(origin.record["code"], origin.description, strict)
         self._now = self._code(today.code, today.description, strict)
+        self._changes = changes(self._before.files, self._now.files)
+        self._declared = declared_inputs(today.description)
         self._items = ItemIndex(origin.store, self._records)
         self._files: dict[tuple[str, str], str | None] = {}
         self._references: dict[str, frozenset[tuple[str, str]]] = {}
@@ -109,9 +115,13 @@ class Reuse:
             return f"{step} was not there" if before is None else f"{step} is not there any more"
         return (
             before.differs(now, step)
+            or self._other_decorators(step)
             or self._other_surroundings(step, old, now)
             or self._other_inputs(waiting, inputs, old, now)
             or next(filter(None, map(self._other_file, old["files"])), None)
+            or next(filter(None, map(self._other_look, old.get("looked", ()))), None)
+            or self._new_input(step, old)
+            or self._other_mention(old, before, now)
         )
 
     def _classes(self, step: str, inputs: Sequence[TaskInput]) -> frozenset[tuple[str, str]]:
@@ -131,6 +141,12 @@ class Reuse:
             record = store.get_record(Digest(digest), "artifact")
             self._references[digest] = references(store, record, {*self._before.modules, *self._now.modules})
         return self._references[digest]
+
+    def _other_decorators(self, step: str) -> str | None:
+        """Whether a decorator has other arguments though its code is the same: those of a configuration."""
+        before, now = (_decorators(one, step) for one in (self.origin.description, self.today.description))
+        other = [name for name in sorted({*before, *now}) if before.get(name) != now.get(name)]
+        return f"its @{other[0]} is another" if other else None
 
     def _other_surroundings(self, step: str, old: Record, now: Reached) -> str | None:
         if self.today.steps[step] not in (old["environment"], self.origin.lock_of(step)):
@@ -181,15 +197,53 @@ class Reuse:
             return None
         key = (file["base"], file["path"])
         if key not in self._files:
-            folder = {"tree": self.today.root, "cwd": self.today.cwd}.get(file["base"], Path("/"))
             try:
-                found: str | None = digest_of_file(folder / file["path"])[0]
+                found: str | None = digest_of_file(self._folder(file["base"]) / file["path"])[0]
             except OSError:
                 found = None
             self._files[key] = found
         if file["digest"] is None or self._files[key] != file["digest"]:
             return f"{file['path']} changed" if self._files[key] else f"{file['path']} is not there any more"
         return None
+
+    def _other_look(self, look: Record) -> str | None:
+        """Whether a folder that the task listed has other names today, or a file that it missed is there."""
+        if (look["base"], look["path"]) == ("absolute", os.sep) and look["names"] is None:
+            return "it looked at more folders than can be compared"
+        path = self._folder(look["base"]) / look["path"]
+        if look["names"] is None:
+            return f"{look['path']} is there now" if path.exists() else None
+        if names_digest(str(path)) == look["names"]:
+            return None
+        return f"the names in {look['path'] if look['path'] != '.' else 'its folder'} are others"
+
+    def _new_input(self, step: str, old: Record) -> str | None:
+        """Whether a pattern of @inputs finds a file that the task did not have."""
+        had = {self._folder(file["base"]) / file["path"] for file in old["files"]}
+        for path in declared_files(self._declared.get(step, ()), self.today.cwd):
+            if path not in had:
+                return f"{path.name} is new"
+        return None
+
+    def _other_mention(self, old: Record, before: Reached, now: Reached) -> str | None:
+        """Whether another file of the tree is one that the step may be about, or that a program it started may have read."""
+        started = bool(old.get("reached", {}).get("programs"))
+        read = {file["path"] for file in old["files"] if file["base"] == "tree"}
+        for path, became in self._changes.items():
+            beside = became != "changed" and (before.beside or now.beside)
+            if path not in read and (started or beside or mentioned(path, before.words | now.words)):
+                return f"{path} is new" if became == "new" else f"{path} {'is ' if became != 'changed' else ''}{became}"
+        if started and self._before.files != self._now.files:
+            changed = sorted(
+                p
+                for p in {*self._before.files, *self._now.files}
+                if self._before.files.get(p) != self._now.files.get(p)
+            )
+            return f"{changed[0]} changed, and it starts programs"
+        return None
+
+    def _folder(self, base: str) -> Path:
+        return {"tree": self.today.root, "cwd": self.today.cwd}.get(base, Path(os.sep))
 
     def _code(self, digest: str, description: Record, strict: bool) -> CodeOf:
         store = self.origin.store
@@ -201,6 +255,16 @@ def _may_use(reached: Reached, parameter: str) -> bool:
     """Whether a step may read a parameter: by its name, or all of them by current.parameters."""
     names = reached.attributes
     return names is None or parameter in names or bool({"parameters", "__dict__"} & names)
+
+
+def _decorators(description: Record, step: str) -> dict[str, list[Any]]:
+    """The arguments of a step's decorators that may matter to what it does, by name."""
+    found: dict[str, list[Any]] = {}
+    own = next((one["decorators"] for one in description["steps"] if one["name"] == step), ())
+    for one in (*description["decorators"], *own):
+        if one["name"] not in NOT_CODE:
+            found.setdefault(one["name"], []).append(one["attributes"])
+    return found
 
 
 def _with_followers(description: Record, steps: Iterable[str]) -> dict[str, str]:

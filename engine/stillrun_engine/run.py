@@ -14,7 +14,7 @@ from stillrun_engine.attempts import Attempts
 from stillrun_engine.desk import Assignment, Desk, Identity, KeptTask, TaskInput
 from stillrun_engine.executor import Finished, Output, Started, TaskWork
 from stillrun_engine.history import History, new_run_id
-from stillrun_engine.inputs import InputKeeper
+from stillrun_engine.inputs import InputKeeper, declared_inputs
 from stillrun_engine.machine import machine_facts, recorded_variables
 from stillrun_engine.plan import Graph, Plan, TaskKey, WaitingTask
 from stillrun_engine.prepare import Prepared, RunRequest, describe, prepare
@@ -130,7 +130,7 @@ class _RunTasks:
             splits_max=request.splits_max,
         )
         keeper = InputKeeper(store, described.captured.root, cwd, request.limits)
-        declared = _declared(described.description)
+        declared = declared_inputs(described.description)
         ignored = [store.root]
         self.desk = Desk(
             store,
@@ -317,16 +317,6 @@ class _RunTasks:
             names = ", ".join(f"{one.name} {one.version}" for one in spare)
             told.append(f"{names}: --keep-packages is {self._keep}; a replay fetches them again")
         return told
-
-
-def _declared(description: Mapping[str, Any]) -> dict[str, list[str]]:
-    """The patterns of files that each step says it reads."""
-    found: dict[str, list[str]] = {}
-    for step in description["steps"]:
-        for one in (*description["decorators"], *step["decorators"]):
-            if one["name"] == "inputs":
-                found.setdefault(step["name"], []).extend(one["attributes"]["patterns"])
-    return found
 
 
 def _reuse(request: RunRequest, prepared: Prepared) -> Reuse | None:

@@ -355,3 +355,105 @@ def test_a_run_goes_on_in_its_recorded_environments(study: Commands, tmp_path: P
     assert study("show", again, "--json").json["steps"]["end"]["kind"] == "lock"
     assert study("diff", run, again).code == 0, "its packages are the same"
     assert study("replay", again).code == 0
+
+
+BESIDE = """
+import builtins, glob, os, subprocess, sys
+from pathlib import Path
+from stillrun import Config, FlowSpec, config_expr, environment, inputs, step
+
+TOP = Path("top.txt").read_text()
+
+
+class Beside(FlowSpec):
+    settings = Config("settings", default="settings.json")
+
+    @step
+    def start(self):
+        self.next(self.imported)
+    @step
+    def imported(self):
+        self.a = TOP
+        self.next(self.listing)
+    @step
+    def listing(self):
+        self.b = sorted(glob.glob("data/*.txt"))
+        self.next(self.child)
+    @step
+    def child(self):
+        self.c = subprocess.check_output([sys.executable, "tool.py"])
+        self.next(self.wanted)
+    @step
+    def wanted(self):
+        try:
+            self.d = open(str(self.settings.wanted)).read()
+        except FileNotFoundError:
+            self.d = None
+        self.next(self.neighbours)
+    @step
+    def neighbours(self):
+        self.e = sorted(os.listdir(Path(__file__).parent / "near"))
+        self.next(self.declared)
+    @inputs("declared/*.bin")
+    @step
+    def declared(self):
+        self.f = 1
+        self.next(self.varied)
+    @environment(vars={"MODE": config_expr("settings.mode")})
+    @step
+    def varied(self):
+        self.g = os.environ["MODE"]
+        self.next(self.end)
+    @step
+    def end(self):
+        '''It has nothing to do with top.txt or data.'''
+"""
+
+
+@pytest.fixture(scope="module")
+def beside(tmp_path_factory: pytest.TempPathFactory, warm_store: Path) -> Commands:
+    """A run whose steps stand on what is not their code, nor opened by them."""
+    made = Commands(tmp_path_factory.mktemp("beside"), warm_store)
+    files = {"top.txt": "1", "data/a.txt": "1", "tool.py": "print(1)", "near/a.txt": "1", "declared/a.bin": "1"}
+    for name, text in {"beside.py": BESIDE, "settings.json": '{"mode": "1", "wanted": "later"}', **files}.items():
+        made.write(name, text)
+    made.run("beside.py")
+    return made
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "again"),
+    [
+        ("top.txt", "2", "imported runs again: top.txt changed"),
+        ("data/b.txt", "1", "listing runs again: the names in data are others"),
+        ("tool.py", "print(2)", "child runs again: tool.py changed, and it starts programs"),
+        ("later", "1", "wanted runs again: later is there now"),
+        ("near/b.txt", "1", "neighbours runs again: near/b.txt is new"),
+        ("declared/b.bin", "1", "declared runs again: b.bin is new"),
+    ],
+)
+def test_what_a_step_stands_on_beside_its_code_counts(beside: Commands, name: str, text: str, again: str) -> None:
+    path = beside.cwd / name
+    before = path.read_text() if path.exists() else None
+    run = beside("list", "Beside", "--json").json["runs"][0]["run"]
+    try:
+        path.write_text(text)
+        done = beside("resume", run)
+        assert done.code == 0, done.err
+        assert again in done.out
+        told = {line.split()[0] for line in done.out.splitlines() if " runs again: " in line}
+        cautious = {"child", "neighbours"}  # a program may read anything; a folder beside the code may be any
+        everywhere = name == "top.txt"  # it is read while the flow is imported, for whatever step
+        assert everywhere or told - cautious <= {again.split()[0]}, done.out
+    finally:
+        path.unlink()
+        if before is not None:
+            path.write_text(before)
+
+
+def test_a_configuration_counts_where_a_decorator_takes_it(beside: Commands) -> None:
+    beside.write("settings.json", '{"mode": "2", "wanted": "later"}')
+    done = beside("run", "beside.py", "--reuse")
+    assert done.code == 0, done.err
+    assert "varied runs again: its @environment is another" in done.out
+    assert "'2'" in beside("artifact", "Beside/latest/varied/g").out

@@ -195,6 +195,23 @@ class Catalog:
 
         return self.attempt(work)
 
+    def places_of(self, digests: list[Digest]) -> dict[str, list[PackEntry]]:
+        """Return for each pack the entries that it is said to have of these objects, each object in one pack."""
+
+        def work(connection: sqlite3.Connection) -> dict[str, list[PackEntry]]:
+            found: dict[str, list[PackEntry]] = {}
+            for start in range(0, len(digests), 500):
+                part = {digest.raw: digest for digest in digests[start : start + 500]}
+                marks = ",".join("?" * len(part))
+                query = "SELECT digest, pack, codec, size, stored, offset FROM entries WHERE digest IN "
+                for raw, pack, *place in connection.execute(f"{query}({marks})", list(part)):
+                    digest = part.pop(raw, None)
+                    if digest is not None:
+                        found.setdefault(pack, []).append(PackEntry(digest, *place))
+            return found
+
+        return self.attempt(work)
+
     def digests(self) -> list[Digest]:
         """Return the name of every object in a known pack."""
         query = "SELECT DISTINCT digest FROM entries"

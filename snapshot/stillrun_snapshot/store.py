@@ -190,6 +190,13 @@ class Store:
             raise ObjectCorrupt(digest, self.root, mismatch(actual.hex, len(data)))
         return data
 
+    def get_many(self, digests: Iterable[Digest]) -> dict[Digest, bytes]:
+        """Return the bytes of many objects, hashed; small ones that stand side by side are read together."""
+        asked = list(dict.fromkeys(map(Digest, digests)))
+        with self._lock:
+            found = self._packs.read_many(asked)
+        return {digest: found[digest] if digest in found else self.get(digest) for digest in asked}
+
     def open_object(self, digest: Digest) -> BinaryIO:
         """Return a stream of the object, for reading once; at its end it raises ObjectCorrupt if it must."""
         digest = Digest(digest)
@@ -333,8 +340,6 @@ class Store:
         """Set what a process that died had noted, as far as its objects are here."""
         self.refs.set([change for change in changes if change.to is not None and self._is_kept(change.to)])
 
-    # -- finding -------------------------------------------------------------------------------------------------
-
     def _find(self, digest: Digest) -> bytes | Path:
         """Return the checked bytes of a packed object or the path of a loose one."""
         with self._lock:
@@ -380,8 +385,6 @@ class Store:
             return False
         self._loose.note_hit(digest)
         return True
-
-    # -- loose objects -------------------------------------------------------------------------------------------
 
     def _remember(self, digest: Digest, identity: Identity) -> None:
         with self._lock:

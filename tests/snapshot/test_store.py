@@ -440,3 +440,24 @@ def test_a_store_that_is_made_meanwhile_is_one(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr(Path, "read_bytes", late)
     Store.open(tmp_path / "made", create=False).close()
     assert len(looks) == 2
+
+
+def test_many_objects_are_read_at_once_and_each_is_hashed(tmp_path: Path) -> None:
+    small, large = [f"object {place}".encode() * (place + 1) for place in range(1200)], b"x" * (LOOSE_MIN + 1)
+    with Store.open(tmp_path / "s") as store:
+        names = [store.put(data, compress=True) for data in (*small, large)]
+        assert list(store.get_many(names).values()) == [*small, large]  # of its own pack, which is still open
+    with Store.open(tmp_path / "s") as store:
+        found = store.get_many([*reversed(names), names[0]])
+        assert list(found) == list(reversed(names)) and list(found.values()) == [large, *reversed(small)]
+        with pytest.raises(ObjectMissing):
+            store.get_many([names[0], digest_of(b"never kept")])
+
+
+def test_damage_is_found_when_many_objects_are_read(tmp_path: Path) -> None:
+    with Store.open(tmp_path / "s") as store:
+        names = [store.put(f"object number {place}".encode()) for place in range(50)]
+    (pack,) = pack_paths(store)
+    overwrite(pack, pack.read_bytes().index(b"object number 7"), b"Object")
+    with Store.open(tmp_path / "s") as store, pytest.raises(ObjectCorrupt):
+        store.get_many(names)

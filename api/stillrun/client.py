@@ -6,7 +6,7 @@ A step's own environment need not have the engine; then using them says so, and 
 from __future__ import annotations
 
 from stillrun import flow
-from stillrun.errors import FlowError
+from stillrun.errors import FlowError, StillrunError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
     Task: Any
     namespace: Any
 
-__all__ = ["NamespaceMismatch", "NotFound"]
+__all__ = ["InvalidPathspec", "NamespaceMismatch", "NotFound", "TaggingError", "restored"]
 
 _CLIENT = frozenset(
     {"DataArtifact", "Flow", "Metaflow", "Run", "Step", "Task", "default_metadata", "default_namespace"}
-    | {"get_metadata", "get_namespace", "metadata", "namespace"}
+    | {"get_metadata", "get_namespace", "inspect_spin", "metadata", "namespace"}
 )
 _RUNNER = frozenset({"NBRunner", "Runner"})
 _ABSENT = {
@@ -35,12 +35,25 @@ _ABSENT = {
 }
 
 
-class NotFound(LookupError):
+class NotFound(StillrunError, KeyError):
     """There is no such flow, run, step, task or artifact."""
 
 
 class NamespaceMismatch(NotFound):
     """It is there, but not in the namespace that is looked at."""
+
+
+class InvalidPathspec(StillrunError):
+    """A pathspec has too few or too many parts."""
+
+
+class TaggingError(StillrunError):
+    """A tag cannot be given or taken off."""
+
+
+def restored(kind: str, pathspec: str, of: str | None) -> Any:
+    """An object of the client that was pickled. of: the namespace that it was found in."""
+    return _engine(kind)._restored(pathspec, of)
 
 
 class _Later:

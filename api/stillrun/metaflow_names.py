@@ -33,7 +33,8 @@ _FLOW = _all(
 )
 _READING = _all(
     "stillrun.client",
-    "DataArtifact Flow Metaflow Run Step Task default_metadata default_namespace get_metadata get_namespace metadata namespace",
+    "DataArtifact Flow Metaflow Run Step Task default_metadata default_namespace get_metadata get_namespace inspect_spin "
+    "metadata namespace",
 )
 _RUNNING = _all("stillrun.client", "Deployer NBDeployer NBRunner Runner S3")
 _CORES = _all("stillrun.multicore", "parallel_imap_unordered parallel_map")
@@ -51,9 +52,11 @@ _ERRORS = {
     "MetaflowDataMissing": ("stillrun.errors", "ArtifactMissing"),
     "MetaflowException": ("stillrun.errors", "StillrunError"),
     "MetaflowExceptionWrapper": ("stillrun.caught", "CaughtException"),
+    "MetaflowInvalidPathspec": ("stillrun.client", "InvalidPathspec"),
     "MetaflowInternalError": ("stillrun.errors", "StillrunError"),
     "MetaflowNamespaceMismatch": ("stillrun.client", "NamespaceMismatch"),
     "MetaflowNotFound": ("stillrun.client", "NotFound"),
+    "MetaflowTaggingError": ("stillrun.client", "TaggingError"),
     "MissingInMergeArtifactsException": ("stillrun.errors", "MissingInMerge"),
     "ParameterFieldFailed": ("stillrun.errors", "ParameterError"),
     "ParameterFieldTypeMismatch": ("stillrun.errors", "ParameterError"),

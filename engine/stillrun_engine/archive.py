@@ -14,7 +14,7 @@ from stillrun_snapshot.digest import Digest
 from stillrun_snapshot.lease import Lease
 from stillrun_snapshot.store import Store
 
-__all__ = ["KeptRun", "flows", "key_of", "open_run", "runs"]
+__all__ = ["KeptRun", "flows", "key_of", "open_run", "place_of", "runs"]
 
 Record = Mapping[str, Any]
 
@@ -22,6 +22,12 @@ Record = Mapping[str, Any]
 def key_of(record: Record) -> TaskKey:
     """The key of a task record: its position is its splits' indexes."""
     return TaskKey(record["step"], tuple(split["index"] for split in record["foreach"]), record.get("iteration", 0))
+
+
+def place_of(task: str) -> tuple[tuple[int, ...], int]:
+    """The position and the iteration that a task's name within its step tells, to sort by: '2.0~3'."""
+    position, _, iteration = task.partition("~")
+    return tuple(map(int, position.split("."))), int(iteration or 0)
 
 
 @dataclass(frozen=True)
@@ -59,7 +65,7 @@ class KeptRun:
     def tasks(self, step: str | None = None) -> list[Record]:
         """Task records in graph and foreach order; those that were kept, when the run was cut off."""
         order = {name: place for place, name in enumerate(self.step_names)}
-        found = [self.store.get_record(digest, "task") for name, digest in self._task_digests() if step in (None, name)]
+        found = [self.store.get_record(digest, "task") for name, _, digest in self.entries() if step in (None, name)]
         return sorted(found, key=lambda r: (order.get(r["step"], len(order)), key_of(r).position, key_of(r).iteration))
 
     def task(self, step: str, task: str) -> Record:
@@ -114,13 +120,15 @@ class KeptRun:
         entry = self.record.get("environments", {}).get(place["environment"])
         return Digest(entry["lock"]) if entry and entry["lock"] else None
 
-    def _task_digests(self) -> Iterator[tuple[str, Digest]]:
+    def entries(self) -> Iterator[tuple[str, str, Digest]]:
+        """Step, name and record of every task that was kept, in no order; the records are not read."""
         if "tasks" in self.record:
             for entry in self.record["tasks"]:
-                yield entry["step"], Digest(entry["record"])
+                yield entry["step"], entry["task"], Digest(entry["record"])
             return
         for name, digest in self.store.refs.names(f"tasks/{self.pathspec}/"):
-            yield name.split("/")[3], digest
+            _, _, _, step, task = name.split("/")
+            yield step, task, digest
 
 
 def open_run(store: Store, spec: Pathspec) -> KeptRun:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -138,8 +139,113 @@ def test_tags_and_namespaces_choose_runs(run: Run, study: Commands) -> None:
     assert [flow.id for flow in Metaflow()] == ["Study"]
     with pytest.raises(client.NamespaceMismatch, match="user:bob"):
         Run(run.pathspec)
+    everywhere = Flow("Study", _namespace_check=False)
     namespace("user:nobody")
-    assert list(Metaflow()) == [] and Flow("Study").latest_run is None
+    assert list(Metaflow()) == [] and not run.is_in_namespace()
+    with pytest.raises(client.NamespaceMismatch, match="no run of Study is in the namespace 'user:nobody'"):
+        Flow("Study")
+    assert [each.pathspec for each in everywhere] == [other, run.pathspec]  # as when it was made
+    assert everywhere[run.id] == run and not list(everywhere.runs("none"))
+
+
+def test_metaflows_names_of_errors_hold(run: Run) -> None:
+    served = subprocess.run(
+        [sys.executable, "-c", ERRORS, run.pathspec],
+        capture_output=True,
+        text=True,
+        env={"STILLRUN_STORE": client.get_metadata().removeprefix("local@"), "PATH": "/usr/bin:/bin", "HOME": "/"},
+    )
+    assert served.stdout.split() == ["found"] * 7, served.stderr
+    with pytest.raises(KeyError, match=r"^no step 'fti' in Study/[^']*\.( |$)"):
+        run["fti"]
+
+
+ERRORS = """
+import sys
+from stillrun.metaflow_names import serve_metaflow
+serve_metaflow()
+from metaflow import Flow, Run, namespace
+from metaflow.exception import (
+    MetaflowException, MetaflowInvalidPathspec, MetaflowNamespaceMismatch, MetaflowNotFound, MetaflowTaggingError
+)
+namespace(None)
+run = Run(sys.argv[1])
+def refused(kind, call):
+    try:
+        call()
+    except kind as err:
+        assert isinstance(err, MetaflowException)
+        print("found")
+refused(MetaflowNotFound, lambda: Flow("None"))
+refused(MetaflowNotFound, lambda: Run("Study/none"))
+refused(KeyError, lambda: run["none"])
+refused(MetaflowNotFound, lambda: run["fit"]["17"])
+refused(MetaflowInvalidPathspec, lambda: Run("Study"))
+refused(MetaflowTaggingError, lambda: run.remove_tag("user:ada"))
+namespace("user:none")
+refused(MetaflowNamespaceMismatch, lambda: Run(sys.argv[1]))
+"""
+
+
+def test_the_members_that_metaflow_has_are_here(run: Run) -> None:
+    fit, start = run["fit"], run["start"].task
+    assert Flow("Study").created_at == run.created_at and run.created_at <= fit.created_at <= fit.finished_at
+    assert Flow("Study").tags == frozenset() and Flow("Study").parent is None and Flow("Study").is_in_namespace()
+    assert list(run.steps("nightly")) == list(run) and not list(run.steps("weekly"))
+    assert list(fit.tasks("nightly")) == list(fit) and not list(fit.tasks("weekly"))
+    assert fit.control_task is None and not list(fit.control_tasks())
+    assert start.artifacts._fields == ("alpha", "items") and start.artifacts[1] == start["items"]
+    assert start.data._asdict() == {"alpha": 2, "items": ["a", "bb", "ccc"]}
+    assert start["items"].created_at == start.finished_at and start.runtime_name == "dev"
+    assert start.metadata_dict["script-name"] == "study.py" and start.metadata_dict["runtime"] == "dev"
+    with run.code.extract() as folder:
+        assert (Path(folder) / "study.py").read_text() == FLOW
+    assert run.code.tarball.getnames() == ["study.py"] and run.code.info["script"] == "study.py"
+    run.add_tags(["a", "b"])
+    run.replace_tags(["a"], ["c"])
+    assert run.user_tags == {"nightly", "b", "c"}
+    assert list(fit.to_frame("score")["score"]) == [2, 4, 6] and "seconds" in fit.to_frame()
+    again = pickle.loads(pickle.dumps([run.parent, run, fit, start, start["items"]]))
+    assert again == [run.parent, run, fit, start, start["items"]]
+
+
+def test_attempts_can_be_looked_at(study: Commands) -> None:
+    study.write(
+        "tried.py",
+        "from stillrun import FlowSpec, current, retry, step\nclass Tried(FlowSpec):\n"
+        "    @retry(times=2, minutes_between_retries=0)\n    @step\n    def start(self):\n"
+        "        assert current.retry_count == 2, current.retry_count\n        self.x = 1\n",
+    )
+    name = study.run("tried.py")
+    client.use_store(study.store)
+    namespace(None)
+    task = Run(name)["start"].task
+    assert task.current_attempt == 2 and task.successful
+    first = Task(task.pathspec, attempt=0)
+    assert not first.successful and first.exception.exception == "0" and "x" not in first
+    assert Task(task.pathspec, attempt=2).data.x == 1
+    with pytest.raises(NotFound, match="has no attempt 3"):
+        Task(task.pathspec, attempt=3)
+
+
+def test_a_run_that_goes_on_is_seen_to_go_on(study: Commands) -> None:
+    study.write(
+        "slow.py",
+        "import time, pathlib\nfrom stillrun import FlowSpec, step\nclass Slow(FlowSpec):\n    @step\n    def start(self):\n"
+        "        self.next(self.end)\n    @step\n    def end(self):\n        pathlib.Path('there').touch()\n"
+        "        while not pathlib.Path('go').exists():\n            time.sleep(0.01)\n",
+    )
+    process = study.start("run", "slow.py")
+    while not (study.cwd / "there").exists():
+        time.sleep(0.01)
+    client.use_store(study.store)
+    namespace(None)
+    run = Flow("Slow").latest_run
+    assert run is not None and not run.finished and run.status == "running" and run.end_task is None
+    (study.cwd / "go").touch()
+    process.communicate(timeout=60)
+    assert run.finished and run.successful and run.end_task is not None
+    assert [step.id for step in run] == ["start", "end"]
 
 
 def test_tags_are_changed_and_logged(run: Run, study: Commands) -> None:

@@ -1,8 +1,12 @@
 """Reading runs back in Python: Metaflow, Flow, Run, Step, Task and DataArtifact, with the members that Metaflow's users know."""
 
-from stillrun_engine.client.objects import DataArtifact, Flow, Metaflow, Run, Step, Task
+from stillrun_engine.client.flows import Flow, Metaflow
+from stillrun_engine.client.runs import Run, Step
 from stillrun_engine.client.session import (
+    Absent,
+    InvalidPathspec,
     NamespaceMismatch,
+    TaggingError,
     default_metadata,
     default_namespace,
     get_metadata,
@@ -11,14 +15,18 @@ from stillrun_engine.client.session import (
     namespace,
     use_store,
 )
+from stillrun_engine.client.tasks import DataArtifact, Task
 
 __all__ = [
+    "Absent",
     "DataArtifact",
     "Flow",
+    "InvalidPathspec",
     "Metaflow",
     "NamespaceMismatch",
     "Run",
     "Step",
+    "TaggingError",
     "Task",
     "default_metadata",
     "default_namespace",

@@ -1,41 +1,49 @@
-"""What the client's objects have in common: a pathspec, the run that they belong to, and its tags."""
+"""What the client's objects have in common: a pathspec, the run that they belong to, its tags and its namespace."""
 
 from __future__ import annotations
 
 import html
 from datetime import datetime
-from functools import cached_property
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
+from stillrun import client as names
 from stillrun_engine.archive import KeptRun
-from stillrun_engine.client.session import NamespaceMismatch, Record, get_namespace, is_visible, session
-from stillrun_engine.errors import EngineError
+from stillrun_engine.client.code import Code
+from stillrun_engine.client.session import (
+    InvalidPathspec,
+    NamespaceMismatch,
+    Record,
+    get_namespace,
+    is_visible,
+    session,
+)
 from stillrun_engine.tags import tags_of
-from stillrun_snapshot.digest import Digest
 
-__all__ = ["Code", "Named", "OfRun", "local_time", "system_tags_of", "tags_of_run"]
-
-
-class Code(NamedTuple):
-    """The code of a run. info: its stillrun/code/1; flowspec: the text of the flow file; path: where it is laid out."""
-
-    script_name: str
-    flowspec: str
-    info: Record
-    path: str
+__all__ = ["Named", "OfRun", "local_time", "system_tags_of", "tags_of_run"]
 
 
 class Named:
-    """What all have in common: a pathspec, by which they are equal."""
+    """What all have in common: a pathspec, by which they are equal, and the namespace in which they were made."""
 
     _LEVEL: ClassVar[int] = 0
+    _namespace: str | None
 
-    def __init__(self, pathspec: str) -> None:
-        parts = pathspec.strip("/").split("/")
+    def __init__(self, pathspec: str, _parent: Named | None = None, _namespace_check: bool = True) -> None:
+        parts = pathspec.strip("/").split("/") if isinstance(pathspec, str) else ()
         if len(parts) != self._LEVEL or not all(parts):
             shape = "/".join(("FLOW", "RUN", "STEP", "TASK", "ARTIFACT")[: self._LEVEL])
-            raise EngineError(f"{type(self).__name__}({pathspec!r}): a pathspec of the form {shape} is expected.")
+            raise InvalidPathspec(f"{type(self).__name__}({pathspec!r}): a pathspec of the form {shape} is expected.")
         self._parts = tuple(parts)
+        if _parent is not None:
+            self._namespace = _parent._namespace
+        else:
+            self._namespace = get_namespace() if _namespace_check else None
+
+    @classmethod
+    def _restored(cls, pathspec: str, of: str | None) -> Any:
+        found = cls(pathspec, _namespace_check=False)
+        found._namespace = of
+        return found
 
     @property
     def pathspec(self) -> str:
@@ -59,7 +67,7 @@ class Named:
         return hash((type(self).__name__, self._parts))
 
     def __reduce__(self) -> Any:
-        return type(self), (self.pathspec,)
+        return names.restored, (type(self).__name__, self.pathspec, self._namespace)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}('{self.pathspec}')"
@@ -77,14 +85,24 @@ class Named:
 class OfRun(Named):
     """What belongs to a run: its tags are the run's."""
 
-    @cached_property
+    _kept: KeptRun | None = None
+
+    @property
     def _run(self) -> KeptRun:
-        run = session().run(self._parts[0], self._parts[1])
-        if not is_visible(tags_of_run(run)):
-            raise NamespaceMismatch(
-                f"{run.pathspec} is not in the namespace {get_namespace()!r}; namespace(None) looks through all runs."
-            )
-        return run
+        """The run; read anew for as long as it goes on."""
+        kept = self._kept
+        if kept is None or kept.record["status"] == "running":
+            kept = session().run(self._parts[0], self._parts[1])
+            if self._kept is None and not is_visible(tags_of_run(kept), self._namespace):
+                raise NamespaceMismatch(
+                    f"{kept.pathspec} is not in the namespace {self._namespace!r}; namespace(None) looks through all runs."
+                )
+            self._kept = kept
+        return kept
+
+    def is_in_namespace(self) -> bool:
+        """Whether it is in the namespace that is looked through now."""
+        return is_visible(self.tags, get_namespace())
 
     @property
     def user_tags(self) -> frozenset[str]:
@@ -110,13 +128,7 @@ class OfRun(Named):
     @property
     def code(self) -> Code:
         """The code that was captured."""
-        from stillrun_snapshot.checkout import checkout
-
-        store = session().store
-        record = store.get_record(Digest(self._run.record["code"]), "code")
-        tree = checkout(store, Digest(record["tree"]))
-        text = (tree / record["flow_file"]).read_text("utf-8", "replace")
-        return Code(record["flow_file"], text, record, str(tree))
+        return Code(session().store, self._run.record)
 
 
 def given_tags(run: KeptRun) -> frozenset[str]:
@@ -126,7 +138,7 @@ def given_tags(run: KeptRun) -> frozenset[str]:
 
 def system_tags_of(record: Record) -> frozenset[str]:
     """What is known of a run, as tags, as Metaflow has it."""
-    return frozenset({f"user:{record['user']}", "runtime:local", f"stillrun_version:{record['stillrun']}"})
+    return frozenset({f"user:{record['user']}", "runtime:dev", f"stillrun_version:{record['stillrun']}"})
 
 
 def tags_of_run(run: KeptRun) -> frozenset[str]:

@@ -1,25 +1,30 @@
-"""What the client looks at: one store, opened once, and the namespace that is looked through."""
+"""What the client looks at: one store, opened once, what was read of it, and the namespace that is looked through."""
 
 from __future__ import annotations
 
 import getpass
 import os
-from collections.abc import Mapping
-from functools import lru_cache
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from stillrun import client as names
 from stillrun_engine.archive import KeptRun, open_run
-from stillrun_engine.errors import NotFound
-from stillrun_engine.pathspec import parse_pathspec
+from stillrun_engine.errors import EngineError, NotFound
+from stillrun_engine.pathspec import LATEST, Pathspec, parse_pathspec
 from stillrun_engine.store_place import default_store
 from stillrun_snapshot.digest import Digest
+from stillrun_snapshot.record import parse_record
 from stillrun_snapshot.store import Store
 
 __all__ = [
+    "Absent",
+    "InvalidPathspec",
     "NamespaceMismatch",
     "Session",
+    "TaggingError",
+    "absent_is_told",
     "default_metadata",
     "default_namespace",
     "get_metadata",
@@ -32,11 +37,37 @@ __all__ = [
 ]
 
 Record = Mapping[str, Any]
-_REMEMBERED = 100_000
+_REMEMBERED = 4096
+"""Records that are remembered; a few KiB each."""
+_HELD = 16 << 20
+"""Bytes of artifacts that are held because they were read together with one that was asked for."""
+
+
+class Absent(NotFound, names.NotFound):
+    """There is no such flow, run, step, task or artifact; a KeyError too, as ``[]`` of a mapping raises."""
 
 
 class NamespaceMismatch(NotFound, names.NamespaceMismatch):
     """The run is there, but not in the namespace that is looked through."""
+
+
+class InvalidPathspec(EngineError, names.InvalidPathspec):
+    """A pathspec has too few or too many parts."""
+
+
+class TaggingError(EngineError, names.TaggingError):
+    """A tag cannot be given or taken off."""
+
+
+@contextmanager
+def absent_is_told() -> Iterator[None]:
+    """What is not found within is an error of the client, under the names that its users know."""
+    try:
+        yield
+    except NotFound as err:
+        if isinstance(err, names.NotFound):
+            raise
+        raise Absent(str(err)) from None
 
 
 class Session:
@@ -44,14 +75,44 @@ class Session:
 
     def __init__(self, root: Path) -> None:
         self.store = Store.open(root, create=False)
-        self.record = lru_cache(maxsize=_REMEMBERED)(self._record)
+        self._records: dict[str, Record] = {}
+        self._held: dict[str, bytes] = {}
 
     def run(self, flow: str, run: str) -> KeptRun:
         """A run by its name; 'latest' and unique beginnings are names too. Read anew: it may have gone on."""
-        return open_run(self.store, parse_pathspec(f"{flow}/{run}", least=2, most=2))
+        digest = None if run == LATEST else self.store.refs.get(f"runs/{flow}/{run}")
+        if digest is not None:
+            return KeptRun(self.store, Pathspec(flow, run), digest, self.store.get_record(digest, "run"))
+        with absent_is_told():
+            return open_run(self.store, parse_pathspec(f"{flow}/{run}", least=2, most=2))
 
-    def _record(self, digest: str, name: str) -> Record:
-        return self.store.get_record(Digest(digest), name)
+    def record(self, digest: str, name: str, beside: Callable[[], Iterable[str]] = tuple) -> Record:
+        """A record that is remembered. beside: others of its kind that will be asked for next; they are read with it."""
+        found = self._records.get(digest)
+        if found is None:
+            wanted = {digest, *(other for other in beside() if other not in self._records)}
+            for other, data in self.store.get_many(map(Digest, wanted)).items():
+                self._records[other] = parse_record(data, f"stillrun/{name}/1")
+            found = self._records[digest]
+            while len(self._records) > _REMEMBERED:
+                del self._records[next(iter(self._records))]
+        return found
+
+    def content(self, digest: str, beside: Callable[[], Iterable[tuple[str, int]]] = tuple) -> bytes:
+        """The bytes of an object, hashed. beside: others, with their sizes, that will be asked for next."""
+        found = self._held.pop(digest, None)
+        if found is not None:
+            return found
+        wanted, size = [digest], 0
+        for other, other_size in beside():
+            size += other_size
+            if size > _HELD:
+                break
+            wanted.append(other)
+        read = self.store.get_many(map(Digest, wanted))
+        found = read.pop(Digest(digest))
+        self._held = {str(other): data for other, data in read.items()}
+        return found
 
 
 _session: Session | None = None
@@ -72,6 +133,7 @@ def use_store(path: str | Path | None) -> None:
     global _session
     if _session is not None:
         _session.store.close()
+        _session = None
     _session = Session(default_store(path))
 
 
@@ -94,7 +156,10 @@ def default_metadata() -> str:
 
 
 def namespace(ns: str | None) -> str | None:
-    """Look through the runs with a tag, such as ``user:ada``; through all with None. What is looked through now."""
+    """Look through the runs with a tag, such as ``user:ada``; through all with None. What is looked through now.
+
+    Objects that were made before go on in the namespace in which they were made.
+    """
     global _namespace
     _namespace = ns
     return ns
@@ -111,9 +176,8 @@ def default_namespace() -> str:
     return f"user:{_user()}"
 
 
-def is_visible(tags: frozenset[str]) -> bool:
-    """Whether a run with these tags is in the namespace."""
-    wanted = get_namespace()
+def is_visible(tags: frozenset[str], wanted: str | None) -> bool:
+    """Whether a run with these tags is in the namespace ``wanted``."""
     return wanted is None or wanted in tags
 
 

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from datetime import datetime
-from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from stillrun_engine.archive import KeptRun
 from stillrun_engine.client.base import OfRun, local_time
-from stillrun_engine.client.session import Record, session
+from stillrun_engine.client.session import Absent, Record, absent_is_told, session
+from stillrun_engine.client.shelf import Shelf
 from stillrun_engine.client.values import value_of
 from stillrun_engine.errors import NotFound
 from stillrun_engine.pathspec import nearest
 from stillrun_snapshot.digest import Digest
 
 if TYPE_CHECKING:
-    from stillrun_engine.client.objects import Step
+    from stillrun_engine.client.runs import Step
 
 __all__ = ["DataArtifact", "MetaDatum", "Task"]
 
@@ -36,18 +36,44 @@ class Task(OfRun):
 
     _LEVEL = 4
 
-    def __init__(self, pathspec: str, _step: Step | None = None, _digest: str | None = None) -> None:
-        super().__init__(pathspec)
-        self.parent: Step = _step or _step_at("/".join(self._parts[:3]))
+    def __init__(
+        self,
+        pathspec: str,
+        _parent: Step | None = None,
+        _namespace_check: bool = True,
+        attempt: int | None = None,
+        _digest: str | None = None,
+        _shelf: tuple[Shelf, int] | None = None,
+    ) -> None:
+        """attempt: which one to look at, counted from 0; the last one when None."""
+        super().__init__(pathspec, _parent, _namespace_check)
+        self.parent: Step = _parent or _step_at("/".join(self._parts[:3]), _namespace_check)
         self._parts = (*self.parent._parts, self.id)
-        self._digest = _digest or self._run.task_digest(self.parent.id, self.id)
+        self._shelf = _shelf
+        self._digest: str
+        if _digest is not None:
+            self._digest = _digest
+        else:
+            with absent_is_told():
+                self._digest = self._run.task_digest(self.parent.id, self.id)
+        if attempt is not None:
+            self._digest = self._of_attempt(attempt)
 
-    @cached_property
+    def _of_attempt(self, attempt: int) -> str:
+        """The record of an attempt; the last one's names those before."""
+        known = [*self._record.get("attempts", ()), self._digest]
+        if not 0 <= attempt < len(known):
+            raise Absent(f"{self.pathspec} has no attempt {attempt}; it has had {len(known)}, counted from 0.")
+        return str(known[attempt])
+
+    @property
     def _run(self) -> KeptRun:
         return self.parent._run
 
-    @cached_property
+    @property
     def _record(self) -> Record:
+        if self._shelf is not None:
+            return self._shelf[0].task(self._shelf[1])
         return session().record(self._digest, "task")
 
     @property
@@ -78,7 +104,7 @@ class Task(OfRun):
     @property
     def runtime_name(self) -> str:
         """Where it ran."""
-        return "local"
+        return "dev"
 
     @property
     def current_attempt(self) -> int:
@@ -133,8 +159,14 @@ class Task(OfRun):
         """Facts about the task, by name."""
         record, run = self._record, self._run.record
         facts = {
+            "runtime": "dev",
+            "script-name": self.code.script_name,
+            "stillrun_version": run["stillrun"],
+            "ds-type": "local",
+            "ds-root": session().store.root,
             "attempt": record["attempt"],
             "attempt_ok": record["status"] == "ok",
+            "attempt-done": record["attempt"],
             "environment": record["environment"],
             "user": run["user"],
             "code": run["code"],
@@ -180,7 +212,8 @@ class Task(OfRun):
     @property
     def parent_tasks(self) -> Iterator[Task]:
         """The tasks that it was given the artifacts of."""
-        return (Task(pathspec) for pathspec in self.parent_task_pathspecs)
+        run = self.parent.parent
+        return (run[one["step"]][one["task"]] for one in self._record["inputs"])
 
     @property
     def parent_task_pathspecs(self) -> Iterator[str]:
@@ -205,10 +238,9 @@ class Task(OfRun):
         digest = self._record["logs"].get(stream)
         return b"" if digest is None else session().store.get(Digest(digest))
 
-    @cached_property
+    @property
     def _names(self) -> dict[str, str]:
-        parameters = {name: entry["artifact"] for name, entry in self._run.record["parameters"].items()}
-        return {**parameters, **self._record["artifacts"]}
+        return {**self.parent.parent._parameters, **self._record["artifacts"]}
 
     def __iter__(self) -> Iterator[DataArtifact]:
         for name in self._names:
@@ -230,28 +262,41 @@ class DataArtifact(OfRun):
 
     _LEVEL = 5
 
-    def __init__(self, pathspec: str, _task: Task | None = None) -> None:
-        super().__init__(pathspec)
-        self.parent: Task = _task or Task("/".join(self._parts[:4]))
+    def __init__(
+        self,
+        pathspec: str,
+        _parent: Task | None = None,
+        _namespace_check: bool = True,
+        attempt: int | None = None,
+    ) -> None:
+        super().__init__(pathspec, _parent, _namespace_check)
+        self.parent: Task = _parent or Task("/".join(self._parts[:4]), None, _namespace_check, attempt)
         self._parts = (*self.parent._parts, self.id)
-        if self.id not in self.parent._names:
-            raise NotFound(f"no artifact '{self.pathspec}'.{nearest(self.id, self.parent._names)}")
+        found = self.parent._names.get(self.id)
+        if found is None:
+            raise Absent(f"no artifact '{self.pathspec}'.{nearest(self.id, self.parent._names)}")
+        self._digest = found
 
-    @cached_property
+    @property
     def _run(self) -> KeptRun:
         return self.parent._run
 
-    @cached_property
+    @property
     def _record(self) -> Record:
-        return session().record(self.parent._names[self.id], "artifact")
+        shelf = self.parent._shelf
+        if shelf is None:
+            return session().record(self._digest, "artifact")
+        return shelf[0].artifact(shelf[1], self.id, self._digest)
 
     @property
     def data(self) -> Any:
         """The value, checked against its digest and unpickled in this process."""
-        store = session().store
-        return value_of(
-            store, self._record, lambda: store.get_record(Digest(self._run.record["code"]), "code"), self.pathspec
-        )
+        store, record, shelf = session().store, self._record, self.parent._shelf
+        if shelf is not None and len(record["parts"]) == 1:
+            parts = [shelf[0].content(shelf[1], self.id, record["parts"][0]["digest"])]
+        else:
+            parts = [store.get(Digest(part["digest"])) for part in record["parts"]]
+        return value_of(store, parts, lambda: store.get_record(Digest(self._run.record["code"]), "code"), self.pathspec)
 
     @property
     def size(self) -> int:
@@ -276,6 +321,11 @@ class DataArtifact(OfRun):
         return str(self._record["preview"])
 
     @property
+    def created_at(self) -> datetime | None:
+        """When its task ended, and it was kept."""
+        return self.parent.finished_at
+
+    @property
     def finished_at(self) -> datetime | None:
         """When its task ended."""
         return self.parent.finished_at
@@ -285,10 +335,17 @@ class DataArtifact(OfRun):
 
 
 class _Members:
-    """The artifacts of a task as attributes: ``task.data.x``, ``task.artifacts.x``."""
+    """The artifacts of a task as attributes: ``task.data.x`` is a value, ``task.artifacts.x`` a DataArtifact."""
 
     def __init__(self, task: Task, what: str) -> None:
         self._task, self._what = task, what
+
+    @property
+    def _fields(self) -> tuple[str, ...]:
+        return tuple(self._task._names)
+
+    def _asdict(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in self._fields}
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):
@@ -298,6 +355,12 @@ class _Members:
         except NotFound as err:
             raise AttributeError(str(err)) from None
         return found.data if self._what == "data" else found
+
+    def __getitem__(self, place: int) -> Any:
+        return getattr(self, self._fields[place])
+
+    def __len__(self) -> int:
+        return len(self._fields)
 
     def __iter__(self) -> Iterator[Any]:
         return iter(self._task)
@@ -312,7 +375,7 @@ class _Members:
         return f"<{self._what} of {self._task.pathspec}: {', '.join(sorted(self._task._names))}>"
 
 
-def _step_at(pathspec: str) -> Step:
-    from stillrun_engine.client.objects import Step
+def _step_at(pathspec: str, check: bool) -> Step:
+    from stillrun_engine.client.runs import Step
 
-    return Step(pathspec)
+    return Step(pathspec, _namespace_check=check)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pickle
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,12 +17,12 @@ from stillrun_snapshot.store import Store
 __all__ = ["value_of"]
 
 
-def value_of(store: Store, artifact: Mapping[str, Any], code: Callable[[], Mapping[str, Any]], name: str) -> Any:
-    """Unpickle ``artifact``. code: gives the record of its run's code, whose modules are used where this process has none.
+def value_of(store: Store, parts: Sequence[bytes], code: Callable[[], Mapping[str, Any]], name: str) -> Any:
+    """Unpickle an artifact of these parts. code: gives the record of its run's code, whose modules serve where none are here.
 
     Raises EngineError when a class or a library that it needs is not here.
     """
-    stream, *buffers = [store.get(Digest(part["digest"])) for part in artifact["parts"]]
+    stream, *buffers = parts
     try:
         return _loaded(stream, buffers)
     except (ImportError, AttributeError):

@@ -67,7 +67,8 @@ class Input:
 class Inputs:
     """The branches of a join: by position, by iteration, and static ones by the name of their last step.
 
-    variable: the artifact whose items the branches were for; None for static ones.
+    variable: the artifact whose items the branches were for; None for static ones. overridden: values that stand for
+    artifacts of all branches.
     """
 
     def __init__(
@@ -76,8 +77,10 @@ class Inputs:
         reader: ArtifactReader,
         parameters: Mapping[str, Any],
         variable: str | None,
+        overridden: Mapping[str, Any],
     ) -> None:
         self._records = records
+        self._overridden = overridden
         self._reader = reader
         self._parameters = parameters
         self._items = _Items(reader, variable)
@@ -95,7 +98,9 @@ class Inputs:
 
     def _at(self, place: int) -> Input:
         if place not in self._made:
-            self._made[place] = Input(self._records[place], self._reader, self._parameters, self._items)
+            made = Input(self._records[place], self._reader, self._parameters, self._items)
+            vars(made).update(self._overridden)
+            self._made[place] = made
         return self._made[place]
 
     def __getattr__(self, name: str) -> Input:

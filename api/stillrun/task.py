@@ -109,6 +109,10 @@ def _prepared(loaded: LoadedFlow, spec: Mapping[str, Any], reader: ArtifactReade
     object.__setattr__(flow, "_stillrun", state)
     names = tuple(name for name in loaded.parameters if name in spec["parameters"])
     current._bind(facts_of(loaded, spec), Parameters(names, flow))
+    if spec.get("artifacts_module") is not None:
+        from stillrun.overrides import override
+
+        override(flow, state, spec["artifacts_module"])
     return flow, state
 
 
@@ -185,7 +189,8 @@ def _arguments(loaded: LoadedFlow, spec: Mapping[str, Any], state: TaskState) ->
     if not spec["join"]:
         return []
     records = records_of(spec, state.reader)
-    return [Inputs(records, state.reader, spec["parameters"], _foreach_variable(loaded, records))]
+    variable = _foreach_variable(loaded, records)
+    return [Inputs(records, state.reader, spec["parameters"], variable, state.overridden)]
 
 
 def opened(loaded: LoadedFlow, spec: Mapping[str, Any], reader: ArtifactReader) -> tuple[Any, list[Any]]:

@@ -48,6 +48,7 @@ class TaskState:
         self.last = last
         self.items: list[Any] | None = None  # what a foreach is over, when the artifact has no items by position
         self.next: dict[str, Any] | None = None
+        self.overridden: dict[str, Any] = {}  # values that stand for artifacts of the inputs, in a spin
         self._parameters = parameters
         self._parameter_values: dict[str, Any] = {}
         # where the items of each foreach are; the engine may say, or else what is inherited under that name now
@@ -64,6 +65,12 @@ class TaskState:
                 raise ArtifactMissing(f"this run has no value for the parameter {name!r}.")
             self._parameter_values[name] = self.reader.load(self._parameters[name], name)
         return self._parameter_values[name]
+
+    def set_parameter(self, name: str, value: Any) -> bool:
+        """Let a value stand for a parameter's; False when there is none of that name."""
+        if name in self._parameters:
+            self._parameter_values[name] = value
+        return name in self._parameters
 
     def read(self, flow: FlowSpec, name: str) -> Any:
         """Load an inherited artifact and keep it on the instance."""

@@ -13,6 +13,7 @@ from stillrun_cli.metaflow_options import before_options, merged, texts_of_confi
 from stillrun_cli.resume import resume_options, resume_run
 from stillrun_cli.run import RUN_CONTEXT, run_options, start_run
 from stillrun_cli.settings import caller, open_store
+from stillrun_cli.spin import spin_options, start_spin
 from stillrun_cli.tag import change
 from stillrun_engine.archive import open_run
 from stillrun_engine.pathspec import parse_pathspec
@@ -52,6 +53,16 @@ def resume(ctx: click.Context, /, origin_run_id: str, **options: Any) -> int:
     """Go on from an earlier run: [STEP]. What it did from the same code, environment and inputs is not done again."""
     file, class_name, before = ctx.obj
     return resume_run(ctx, file, class_name, f"{class_name}/{origin_run_id}", **merged(before, options))
+
+
+@flow_group.command("spin", context_settings=RUN_CONTEXT)
+@click.argument("step", metavar="STEP|RUN/STEP[/TASK]")
+@spin_options
+@click.pass_context
+def spin(ctx: click.Context, /, step: str, **options: Any) -> int:
+    """Run one step, as it is now, on the artifacts of an earlier task; no run is added."""
+    file, class_name, before = ctx.obj
+    return start_spin(ctx, file, class_name, _own(ctx, step) if "/" in step else step, **merged(before, options))
 
 
 @flow_group.command("show")

@@ -17,6 +17,7 @@ __all__ = ["main"]
 _COMMANDS = {
     "run": ("stillrun_cli.run", "run_command", "Run a flow and keep everything."),
     "resume": ("stillrun_cli.resume", "resume_command", "Go on from an earlier run."),
+    "spin": ("stillrun_cli.spin", "spin_command", "Run one step on the artifacts of an earlier task."),
     "replay": ("stillrun_cli.replay", "replay_command", "Run a kept run, step or task again and judge it."),
     "debug": ("stillrun_cli.debug", "debug_command", "Open a task by hand, in its environment and with its inputs."),
     "diff": ("stillrun_cli.compare", "diff_command", "Show how two runs, steps or tasks differ."),

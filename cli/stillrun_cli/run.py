@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from stillrun_envs.keeping import KeepPackages
     from stillrun_snapshot.store import Store
 
-__all__ = ["flow_parameters", "run_command", "run_options", "start_run"]
+__all__ = ["flow_parameters", "run_command", "run_options", "start_run", "told_error"]
 
 _EXIT = {"ok": 0, "failed": 1}
 
@@ -225,7 +225,7 @@ def _summary(outcome: RunOutcome) -> dict[str, Any]:
 def _conclude(narrator: Narrator, outcome: RunOutcome) -> None:
     if outcome.failure is not None:
         where = f"{outcome.failure['step']}/{outcome.failure['task']}"
-        narrator.say(clean(f"{where} failed: {_told(outcome.failure['error'])}"))
+        narrator.say(clean(f"{where} failed: {told_error(outcome.failure['error'])}"))
     amount = counted(outcome.tasks, "task") + (f", {outcome.reused:,} of them reused" if outcome.reused else "")
     narrator.say(
         f"{paint(outcome.pathspec, bold=True)} {word(outcome.status)}: {amount} in {duration(outcome.wall_us)}"
@@ -234,7 +234,7 @@ def _conclude(narrator: Narrator, outcome: RunOutcome) -> None:
         narrator.note(f"not kept: {reason}")
 
 
-def _told(error: Mapping[str, Any]) -> str:
+def told_error(error: Mapping[str, Any]) -> str:
     """An ERROR of the protocol in one line: what, where, and the cure."""
     kind = f"{error['type']}: " if error.get("type") and error.get("kind") == "user" else ""
     place = f"{error['file']}:{error['line']}: " if error.get("file") and error.get("line") else ""

@@ -134,7 +134,7 @@ class KeptRun:
 def open_run(store: Store, spec: Pathspec) -> KeptRun:
     """The run that ``spec`` names; NotFound with the nearest names."""
     found = resolve(store, spec)
-    digest = store.refs.get(found.run_ref)
+    digest = store.refs.get(found.run_ref) or store.refs.get(f"spins/{found.flow}/{found.run}")
     if digest is None:
         raise NotFound(f"no run '{found.flow}/{found.run}' in {store.root}.")
     return KeptRun(store, found, digest, store.get_record(digest, "run"))

@@ -52,6 +52,8 @@ def resolve(store: Store, spec: Pathspec) -> Pathspec:
     if spec.run is None:
         raise EngineError(f"'{spec}' names a flow; name one of its runs: {spec.flow}/RUN or {spec.flow}/{LATEST}.")
     runs = [name.rsplit("/", 1)[1] for name, _ in store.refs.names(f"runs/{spec.flow}/")]
+    if spec.run not in runs and store.refs.get(f"spins/{spec.flow}/{spec.run}") is not None:
+        return spec
     if not runs:
         flows = {name.split("/")[1] for name, _ in store.refs.names("runs/")}
         raise NotFound(f"no flow '{spec.flow}' in {store.root}.{nearest(spec.flow, flows)}")

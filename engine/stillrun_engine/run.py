@@ -33,7 +33,7 @@ from stillrun_snapshot.store import Store
 if TYPE_CHECKING:
     from stillrun_engine.reuse import Reuse
 
-__all__ = ["RunOutcome", "run_flow"]
+__all__ = ["RunOutcome", "run_flow", "run_head"]
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ def run_flow(
     described = describe(store, request, stop, warm)
     try:
         prepared = prepare(store, request, described, told)
-        history = History(store, _head(store, request, prepared, clock), clock)
+        history = History(store, run_head(store, request, prepared, clock), clock)
         tasks = _RunTasks(store, request, prepared, history, told, clock, stop)
         try:
             history.begin()
@@ -337,7 +337,7 @@ def _reuse(request: RunRequest, prepared: Prepared) -> Reuse | None:
     return Reuse(asked.run, today, asked.again, strict=asked.strict)
 
 
-def _head(store: Store, request: RunRequest, prepared: Prepared, clock: Clock) -> dict[str, Any]:
+def run_head(store: Store, request: RunRequest, prepared: Prepared, clock: Clock) -> dict[str, Any]:
     """What the run's record says from the beginning."""
     described, places = prepared.described, prepared.places
     return {

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from typing import Any
 
-from stillrun_engine.archive import KeptRun, flows
+from stillrun_engine.archive import KeptRun
 from stillrun_engine.client.base import Named, local_time, system_tags_of
 from stillrun_engine.client.runs import Run
 from stillrun_engine.client.session import Absent, NamespaceMismatch, get_namespace, is_visible, session
@@ -37,7 +37,7 @@ class Metaflow:
         return list(self)
 
     def __iter__(self) -> Iterator[Flow]:
-        for name in flows(session().store):
+        for name in _flows():
             flow = Flow(name, _InNamespace(get_namespace()))
             if next(iter(flow), None) is not None:
                 yield flow
@@ -63,7 +63,7 @@ class Flow(Named):
         super().__init__(pathspec, _parent, _namespace_check)
         if _parent is not None:
             return
-        known = flows(session().store)
+        known = _flows()
         if self.id not in known:
             raise Absent(f"no flow '{self.id}' in {session().store.root}.{nearest(self.id, known)}")
         if self._namespace is not None and not self._is_seen(self._namespace):
@@ -106,7 +106,7 @@ class Flow(Named):
         """The runs with all their tags, the newest first; read in groups that grow, for most look at few."""
         store = session().store
         changed = dict(store.refs.names(f"tags/{self.id}/"))
-        known = sorted(store.refs.names(f"runs/{self.id}/"), reverse=True)
+        known = sorted(store.refs.names(f"{session().runs}/{self.id}/"), reverse=True)
         start, count = 0, 1
         while start < len(known):
             group = known[start : start + count]
@@ -114,8 +114,8 @@ class Flow(Named):
             data = store.get_many([*(digest for _, digest in group), *_tags_in(group, changed)])
             for name, digest in group:
                 record = parse_record(data[digest], "stillrun/run/1")
-                if record["kind"] == "run":
-                    other = changed.get(name.replace("runs/", "tags/", 1))
+                if record["kind"] != "replay":
+                    other = changed.get(_tags_ref(name))
                     given = record.get("tags", ()) if other is None else parse_record(data[other], _TAGS)["tags"]
                     run = KeptRun(store, Pathspec(self.id, record["run"]), digest, record)
                     yield run, frozenset(given) | system_tags_of(record)
@@ -127,12 +127,23 @@ class Flow(Named):
         return Run(f"{self.id}/{run}", self)
 
     def __contains__(self, run: object) -> bool:
-        return session().store.refs.get(f"runs/{self.id}/{run}") is not None
+        return session().store.refs.get(f"{session().runs}/{self.id}/{run}") is not None
 
     def _facts(self) -> dict[str, Any]:
         return {"latest run": self.latest_run, "latest successful run": self.latest_successful_run}
 
 
 def _tags_in(group: Iterable[tuple[str, Digest]], changed: Mapping[str, Digest]) -> list[Digest]:
-    names = (name.replace("runs/", "tags/", 1) for name, _ in group)
+    names = (_tags_ref(name) for name, _ in group)
     return [changed[name] for name in names if name in changed]
+
+
+def _tags_ref(run: str) -> str:
+    """Where the changed tags are of the run at a ref."""
+    return "tags/" + run.split("/", 1)[1]
+
+
+def _flows() -> list[str]:
+    """Names of the flows that have run."""
+    looked_at = session()
+    return sorted({name.split("/")[1] for name, _ in looked_at.store.refs.names(f"{looked_at.runs}/")})

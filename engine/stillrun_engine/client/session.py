@@ -16,7 +16,7 @@ from stillrun_engine.pathspec import LATEST, Pathspec, parse_pathspec
 from stillrun_engine.store_place import default_store
 from stillrun_snapshot.digest import Digest
 from stillrun_snapshot.record import parse_record
-from stillrun_snapshot.store import Store
+from stillrun_snapshot.store import STORE_MARK, Store
 
 __all__ = [
     "Absent",
@@ -29,6 +29,7 @@ __all__ = [
     "default_namespace",
     "get_metadata",
     "get_namespace",
+    "inspect_spin",
     "is_visible",
     "metadata",
     "namespace",
@@ -73,14 +74,20 @@ def absent_is_told() -> Iterator[None]:
 class Session:
     """One store and what was read of it."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, runs: str = "runs") -> None:
+        """runs: where the refs of what is listed are, ``runs`` or ``spins``."""
         self.store = Store.open(root, create=False)
+        self.runs = runs
         self._records: dict[str, Record] = {}
         self._held: dict[str, bytes] = {}
 
     def run(self, flow: str, run: str) -> KeptRun:
         """A run by its name; 'latest' and unique beginnings are names too. Read anew: it may have gone on."""
-        digest = None if run == LATEST else self.store.refs.get(f"runs/{flow}/{run}")
+        if run == LATEST and self.runs != "runs":
+            run = max(
+                (name.rsplit("/", 1)[1] for name, _ in self.store.refs.names(f"{self.runs}/{flow}/")), default=run
+            )
+        digest = None if run == LATEST else self.store.refs.get(f"{self.runs}/{flow}/{run}")
         if digest is not None:
             return KeptRun(self.store, Pathspec(flow, run), digest, self.store.get_record(digest, "run"))
         with absent_is_told():
@@ -153,6 +160,20 @@ def default_metadata() -> str:
     """Look at the user's store again."""
     use_store(None)
     return get_metadata()
+
+
+def inspect_spin(datastore_root: str | None = None) -> None:
+    """From now on look at what ``spin --persist`` has kept, instead of runs; ``default_metadata()`` looks at runs again.
+
+    datastore_root: a store; the one that is looked at when None, or "." as in Metaflow, where no store is at ".".
+    """
+    global _session
+    root = session().store.root
+    if datastore_root is not None and (Path(datastore_root) / STORE_MARK).is_file():
+        root = Path(datastore_root).absolute()
+    session().store.close()
+    _session = None
+    _session = Session(root, "spins")
 
 
 def namespace(ns: str | None) -> str | None:

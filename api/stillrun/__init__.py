@@ -9,7 +9,7 @@ TYPE_CHECKING = False  # type checkers take it for true; typing itself is too sl
 if TYPE_CHECKING:
     from stillrun.canonical import register_canonical
     from stillrun.caught import CaughtException
-    from stillrun.client import Flow, Run, Runner, Step, Task, namespace
+    from stillrun.client import DataArtifact, Flow, Metaflow, NBRunner, Run, Runner, Step, Task, inspect_spin, namespace
     from stillrun.configs import Config, config_expr
     from stillrun.context import current
     from stillrun.decorators import conda, conda_base, inputs, pypi, pypi_base, step, tolerance, volatile
@@ -53,13 +53,16 @@ __all__ = [
     "ArtifactMissing",
     "CaughtException",
     "Config",
+    "DataArtifact",
     "Flow",
     "FlowError",
     "FlowSpec",
     "IncludeFile",
     "JSONType",
     "MergeConflict",
+    "Metaflow",
     "MissingInMerge",
+    "NBRunner",
     "NextError",
     "NotPicklable",
     "Parameter",
@@ -81,6 +84,7 @@ __all__ = [
     "environment",
     "exit_hook",
     "inputs",
+    "inspect_spin",
     "kubernetes",
     "namespace",
     "parallel",
@@ -103,10 +107,13 @@ __all__ = [
 _HOMES = {
     "CaughtException": "caught",
     "Config": "configs",
+    "DataArtifact": "client",
     "Flow": "client",
     "FlowSpec": "flow",
     "IncludeFile": "parameters",
     "JSONType": "parameters",
+    "Metaflow": "client",
+    "NBRunner": "client",
     "Parameter": "parameters",
     "Run": "client",
     "Runner": "client",
@@ -122,6 +129,7 @@ _HOMES = {
     "environment": "task_decorators",
     "exit_hook": "task_decorators",
     "inputs": "decorators",
+    "inspect_spin": "client",
     "kubernetes": "task_decorators",
     "namespace": "client",
     "parallel": "task_decorators",

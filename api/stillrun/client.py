@@ -15,10 +15,12 @@ if TYPE_CHECKING:
     DataArtifact: Any
     Flow: Any
     Metaflow: Any
+    NBRunner: Any
     Run: Any
     Runner: Any
     Step: Any
     Task: Any
+    inspect_spin: Any
     namespace: Any
 
 __all__ = ["InvalidPathspec", "NamespaceMismatch", "NotFound", "TaggingError", "restored"]
@@ -27,10 +29,10 @@ _CLIENT = frozenset(
     {"DataArtifact", "Flow", "Metaflow", "Run", "Step", "Task", "default_metadata", "default_namespace"}
     | {"get_metadata", "get_namespace", "inspect_spin", "metadata", "namespace"}
 )
-_RUNNER = frozenset({"NBRunner", "Runner"})
+_RUNNER = frozenset({"ExecutingRun", "ExecutingTask", "NBRunner", "Runner"})
 _ABSENT = {
-    "Deployer": "deployment to production schedulers is not there yet",
-    "NBDeployer": "deployment to production schedulers is not there yet",
+    "Deployer": "production schedulers come later; until then run flows with Runner, from cron or from a scheduler of yours",
+    "NBDeployer": "production schedulers come later; until then run flows with NBRunner",
     "S3": "read objects with boto3, obstore or fsspec in the step",
 }
 

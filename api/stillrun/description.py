@@ -101,6 +101,7 @@ def _parameter(each: Parameter) -> dict[str, Any]:
     return {
         "name": each.name,
         "type": each.type_name,
+        **({} if each.separator is None else {"separator": each.separator}),
         "default": repr(each.default) if each.has_default and not computed else None,
         "has_default": each.has_default,
         "required": each.required,

@@ -36,7 +36,7 @@ _READING = _all(
     "DataArtifact Flow Metaflow Run Step Task default_metadata default_namespace get_metadata get_namespace inspect_spin "
     "metadata namespace",
 )
-_RUNNING = _all("stillrun.client", "Deployer NBDeployer NBRunner Runner S3")
+_RUNNING = _all("stillrun.client", "Deployer ExecutingRun ExecutingTask NBDeployer NBRunner Runner S3")
 _CORES = _all("stillrun.multicore", "parallel_imap_unordered parallel_map")
 _CARDS = _all(
     "stillrun.cards",
@@ -85,7 +85,9 @@ MODULES: dict[str, dict[str, tuple[str, str]]] = {
     "metaflow.plugins.catch_decorator": {"FailureHandledByCatch": ("stillrun.caught", "CaughtException")},
     "metaflow.plugins.timeout_decorator": {"TimeoutException": _ERRORS["TimeoutException"]},
     "metaflow.runner": _RUNNING,
+    "metaflow.runner.deployer": _RUNNING,
     "metaflow.runner.metaflow_runner": _RUNNING,
+    "metaflow.runner.nbdeploy": _RUNNING,
     "metaflow.runner.nbrun": _RUNNING,
     "metaflow.user_configs": {},
     "metaflow.user_configs.config_parameters": {

@@ -23,11 +23,11 @@ __all__ = ["flow_group"]
 
 @click.group(hidden=True, invoke_without_command=True)
 @click.option("--file", "file", required=True, hidden=True, type=click.Path(path_type=Path))
-@click.option("--class", "class_name", required=True, hidden=True)
+@click.option("--class", "class_name", hidden=True)
 @before_options
 @store_option
 @click.pass_context
-def flow_group(ctx: click.Context, /, file: Path, class_name: str, **before: Any) -> None:
+def flow_group(ctx: click.Context, /, file: Path, class_name: str | None, **before: Any) -> None:
     """Run this flow, or look at its graph. `stillrun --help` lists what can be done with its runs."""
     ctx.obj = (file.absolute(), class_name, before)
     root, ctx.info_name = ctx.find_root(), file.name

@@ -31,6 +31,7 @@ __all__ = [
     "get_namespace",
     "inspect_spin",
     "is_visible",
+    "looked_at",
     "metadata",
     "namespace",
     "session",
@@ -133,6 +134,11 @@ def session() -> Session:
     if _session is None:
         _session = Session(default_store())
     return _session
+
+
+def looked_at() -> Path:
+    """The place of the store that is looked at; there need be none yet."""
+    return default_store() if _session is None else _session.store.root
 
 
 def use_store(path: str | Path | None) -> None:

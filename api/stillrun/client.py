@@ -74,13 +74,18 @@ class _Later:
 def _engine(name: str) -> Any:
     if name in _ABSENT:
         raise FlowError(f"{name} is not served by Stillrun: {_ABSENT[name]}.")
+    if flow.is_library() and name in _CLIENT:
+        from stillrun import remote
+
+        if remote.is_served():
+            return getattr(remote, name)
     home = "stillrun_engine.client" if name in _CLIENT else "stillrun_engine.runner"
     try:
         return getattr(__import__(home, fromlist=("_",)), name)
     except ImportError as err:
         raise FlowError(
             f"{name} needs Stillrun's engine, which this Python cannot import ({err}).",
-            cure="Use it in a step that runs in the environment in which stillrun is installed.",
+            cure="Run the flow with a newer Stillrun, or use it in a step that runs where stillrun is installed.",
         ) from err
 
 

@@ -18,6 +18,7 @@ import stillrun.canonical_arrays
 import stillrun.canonical_classes
 import stillrun.canonical_tables
 import stillrun.canonical_ways
+from stillrun import remote
 from stillrun.children import Child, leave, own_session, spawn, usable_output
 from stillrun.description import describe, parameters_of
 from stillrun.errors import StillrunError
@@ -55,13 +56,14 @@ _PRELOADED = (
 
 
 def main() -> None:
-    """Serve the engine at the other end of a socket: ``FACE_DIR FD`` on the command line."""
+    """Serve the engine at the other end of a socket: ``FACE_DIR FD [SERVICE_FD]`` on the command line."""
     connection = Connection(socket.socket(fileno=int(sys.argv[2])))
     own_session()
     null = os.open(os.devnull, os.O_RDONLY)
     os.dup2(null, 0)
     os.close(null)
     os.set_inheritable(connection.fileno(), False)
+    remote.serve_from(sys.argv[3:])
     usable_output()
     host = Host(connection)
     try:
@@ -290,7 +292,8 @@ class Host:
                 os.set_inheritable(order.fileno(), True)
                 os.set_inheritable(result, True)
                 command = [sys.executable, *_options(), "-c", FRESH, os.path.dirname(FACE)]
-                os.execv(sys.executable, [*command, str(order.fileno()), str(result)])  # noqa: S606  # no shell
+                command += [str(order.fileno()), str(result), *remote.passed_on()]
+                os.execv(sys.executable, command)  # noqa: S606  # no shell
 
             return spawn(run, self._forget)
 
@@ -434,9 +437,10 @@ def _options() -> list[str]:
 
 
 def fresh() -> None:
-    """Run one task in this new interpreter: ``FACE_DIR ORDER_FD RESULT_FD`` on the command line."""
+    """Run one task in this new interpreter: ``FACE_DIR ORDER_FD RESULT_FD [SERVICE_FD]`` on the command line."""
     usable_output()
     order, result = int(sys.argv[2]), int(sys.argv[3])
+    remote.serve_from(sys.argv[4:])
     for descriptor in (order, result):
         os.set_inheritable(descriptor, False)
     with open(order, "rb") as file:

@@ -13,7 +13,7 @@ from stillrun_cli.carry import carried_line, taken_from
 from stillrun_cli.console import VERDICT_STYLES, clean, common_options, duration, paint, print_json, short, word
 from stillrun_cli.debug import debug_command
 from stillrun_cli.narrator import Narrator, counted
-from stillrun_cli.settings import caller, default_workers, open_store
+from stillrun_cli.settings import caller, default_workers, open_store, reading
 from stillrun_engine.archive import open_run
 from stillrun_engine.environments import find_lock
 from stillrun_engine.pathspec import parse_pathspec
@@ -108,7 +108,7 @@ def replay_command(
                 return int(ctx.invoke(debug_command, pathspec=str(spec)))
         run = open_run(store, spec)
         request = ReplayRequest(
-            caller(),
+            reading(caller(), store),
             max_workers=max_workers or default_workers(),
             offline=offline,
             fresh_process=fresh_process,

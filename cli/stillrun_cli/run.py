@@ -11,7 +11,7 @@ import click
 from stillrun_cli.console import clean, common_options, duration, paint, print_json, word
 from stillrun_cli.metaflow_options import texts_of_configs, with_options
 from stillrun_cli.narrator import Narrator, counted
-from stillrun_cli.settings import caller, default_workers, open_store
+from stillrun_cli.settings import caller, default_workers, open_store, reading
 from stillrun_engine.errors import sentence
 
 if TYPE_CHECKING:
@@ -115,6 +115,7 @@ def start_run(
 
     given, called = flow_parameters(parameters), caller(python)
     with open_store(ctx, create=True) as store:
+        called = reading(called, store)
         warm = warm_host(store, called)
         # it imports its part in another process while we import the engine
         from stillrun_engine.prepare import RunRequest

@@ -6,15 +6,17 @@ import os
 import shutil
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import click
 
 from stillrun_engine.caller import Caller
+from stillrun_engine.reads import ReadService
 from stillrun_engine.store_place import default_store
 from stillrun_snapshot.store import Store
 
-__all__ = ["caller", "default_workers", "open_store", "store_path"]
+__all__ = ["caller", "default_workers", "open_store", "reading", "store_path"]
 
 
 def store_path(ctx: click.Context) -> Path:
@@ -35,6 +37,11 @@ def caller(python: str | None = None) -> Caller:
     python: as asked for by --python. Otherwise the active virtual or conda environment's, otherwise our own.
     """
     return Caller(_interpreter(python, os.environ), Path.cwd(), dict(os.environ), umask=_umask())
+
+
+def reading(called: Caller, store: Store) -> Caller:
+    """The caller, whose tasks can read the runs of ``store``."""
+    return replace(called, reads=ReadService(store.root))
 
 
 def _umask() -> int:

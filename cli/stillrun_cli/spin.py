@@ -12,7 +12,7 @@ from stillrun_cli.console import common_options, duration, paint, print_json, pr
 from stillrun_cli.metaflow_options import texts_of_configs, with_options
 from stillrun_cli.narrator import Narrator
 from stillrun_cli.run import RUN_CONTEXT, flow_parameters, told_error
-from stillrun_cli.settings import caller, open_store
+from stillrun_cli.settings import caller, open_store, reading
 from stillrun_engine.errors import EngineError
 
 if TYPE_CHECKING:
@@ -90,6 +90,7 @@ def start_spin(
     given, called = flow_parameters(parameters), caller(python)
     with open_store(ctx) as store:
         old = _old_task(store, file, class_name, step)
+        called = reading(called, store)
         warm = warm_host(store, called)
         from stillrun_engine.prepare import RunRequest
         from stillrun_engine.spin import SpinRequest, spin_step

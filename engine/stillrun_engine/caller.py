@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from stillrun_engine.reads import ReadService
+
 __all__ = ["Caller"]
 
 
@@ -14,7 +16,7 @@ class Caller:
     """Where a run was called from: the interpreter of undecorated steps, the folder, the environment variables.
 
     forced: variables that tasks get whatever their environment says. wrapper: a command that runs their interpreters.
-    umask: of the files that they make; what this process has when None.
+    umask: of the files that they make; what this process has when None. reads: answers what tasks ask of kept runs.
     """
 
     python: Path
@@ -23,3 +25,9 @@ class Caller:
     forced: Mapping[str, str] = field(default_factory=dict)
     wrapper: tuple[str, ...] = ()
     umask: int | None = None
+    reads: ReadService | None = None
+
+    @property
+    def reads_descriptor(self) -> int | None:
+        """What a host inherits of ``reads``."""
+        return None if self.reads is None else self.reads.descriptor

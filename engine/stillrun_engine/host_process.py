@@ -43,6 +43,7 @@ class Launch:
     user_site: bool = True
     wrapper: tuple[str, ...] = ()  # a command that runs the interpreter, such as one that takes the network away
     umask: int | None = None  # of the files that it makes; ours when None
+    reads: int | None = None  # a descriptor through which its tasks ask for kept runs
 
 
 @dataclass(frozen=True)
@@ -60,10 +61,11 @@ class HostProcess:
         ours, theirs = socket.socketpair()
         self._stderr: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the host: what the interpreter says when it cannot even start
         flags = [] if launch.user_site else ["-s"]
+        given = [theirs.fileno(), *([] if launch.reads is None else [launch.reads])]
         try:
             self._process = subprocess.Popen(
-                [*launch.wrapper, launch.python, *flags, "-c", _BOOT, launch.face, str(theirs.fileno())],
-                pass_fds=[theirs.fileno()],
+                [*launch.wrapper, launch.python, *flags, "-c", _BOOT, launch.face, *map(str, given)],
+                pass_fds=given,
                 env=dict(launch.variables),
                 cwd=launch.cwd,
                 stdin=subprocess.DEVNULL,

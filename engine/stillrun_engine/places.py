@@ -187,6 +187,7 @@ def launch_prefix(prefix: Prefix, caller: Caller, face: Path) -> Launch:
         user_site=False,
         wrapper=caller.wrapper,
         umask=caller.umask,
+        reads=caller.reads_descriptor,
     )
 
 

@@ -42,4 +42,5 @@ def launch_ambient(caller: Caller, face: Path) -> Launch:
         caller.cwd,
         wrapper=caller.wrapper,
         umask=caller.umask,
+        reads=caller.reads_descriptor,
     )

@@ -18,7 +18,7 @@ from stillrun_snapshot.digest import Digest
 if TYPE_CHECKING:
     from stillrun_engine.client.runs import Step
 
-__all__ = ["DataArtifact", "MetaDatum", "Task"]
+__all__ = ["DataArtifact", "Members", "MetaDatum", "Task"]
 
 
 class MetaDatum(NamedTuple):
@@ -134,12 +134,12 @@ class Task(OfRun):
     @property
     def data(self) -> Any:
         """The artifacts' values as attributes."""
-        return _Members(self, "data")
+        return Members(self, "data")
 
     @property
     def artifacts(self) -> Any:
         """The artifacts as attributes."""
-        return _Members(self, "artifact")
+        return Members(self, "artifact")
 
     @property
     def cards(self) -> list[dict[str, Any]]:
@@ -334,7 +334,7 @@ class DataArtifact(OfRun):
         return {"type": self.type, "size": f"{self.size:,}", "value": self.preview}
 
 
-class _Members:
+class Members:
     """The artifacts of a task as attributes: ``task.data.x`` is a value, ``task.artifacts.x`` a DataArtifact."""
 
     def __init__(self, task: Task, what: str) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.client import client
 from benchmarks.environments import environments
 from benchmarks.judging import judging
 from benchmarks.measure import Command, alternate, median
@@ -164,6 +165,12 @@ def judged(bench: Bench) -> None:
     judging(bench.work / "judging", ROUNDS)
 
 
+def client_read(bench: Bench) -> None:
+    bench.flow("wide_foreach", WIDTH="10000")[OURS].run()
+    bench.flow("wide_foreach", WIDTH="200")[THEIRS].run()
+    client((bench.stillrun, bench.variables()), (bench.metaflow, bench.variables()), bench.work, ROUNDS)
+
+
 def usage(folder: Path) -> tuple[int, int]:
     """Bytes of disk blocks and number of files below ``folder``, built environments and interpreters left out."""
     skipped = {"envs", "pythons", "trees", "cache"}
@@ -185,6 +192,7 @@ ALL: dict[str, Callable[[Bench], None]] = {
     "replay": replay,
     "environments": built,
     "judging": judged,
+    "client": client_read,
 }
 
 

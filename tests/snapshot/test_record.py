@@ -83,3 +83,22 @@ def test_another_record_is_refused_by_name() -> None:
     data = json.dumps({"schema": "stillrun/task/1"}).encode()
     with pytest.raises(RecordError, match=r"'stillrun/run/1' was expected; found 'stillrun/task/1'"):
         parse_record(data, "stillrun/run/1")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"a":{"b":1,"b":2},"schema":"stillrun/run/1"}',
+        '{"a":"\\":","a":1,"schema":"stillrun/run/1"}',
+        '{"a":[{"b":1},{"c":1,"c":[]}],"schema":"stillrun/run/1"}',
+        '{"a" :1,"b":{"c":1,"c":2},"schema":"stillrun/run/1"}',
+    ],
+)
+def test_a_key_that_is_named_twice_is_found_at_any_depth(text: str) -> None:
+    with pytest.raises(RecordError, match="twice"):
+        parse_record(text.encode(), "stillrun/run/1")
+
+
+def test_text_that_looks_like_keys_is_text() -> None:
+    record = {"schema": "stillrun/run/1", "a": '":":', "b": ["\\", '":'], "c\\": {'"': 1}}
+    assert parse_record(canonical_bytes(record), "stillrun/run/1") == record

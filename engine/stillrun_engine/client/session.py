@@ -39,8 +39,8 @@ __all__ = [
 ]
 
 Record = Mapping[str, Any]
-_REMEMBERED = 4096
-"""Records that are remembered; a few KiB each."""
+_REMEMBERED = 2048
+"""Records that are remembered at least, and half of those that are at most; a few KiB each."""
 _HELD = 16 << 20
 """Bytes of artifacts that are held because they were read together with one that was asked for."""
 
@@ -102,8 +102,9 @@ class Session:
             for other, data in self.store.get_many(map(Digest, wanted)).items():
                 self._records[other] = parse_record(data, f"stillrun/{name}/1")
             found = self._records[digest]
-            while len(self._records) > _REMEMBERED:
-                del self._records[next(iter(self._records))]
+            if len(self._records) > 2 * _REMEMBERED:
+                for old in list(self._records)[:_REMEMBERED]:
+                    del self._records[old]
         return found
 
     def content(self, digest: str, beside: Callable[[], Iterable[tuple[str, int]]] = tuple) -> bytes:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         StillrunError,
     )
     from stillrun.flow import FlowSpec
+    from stillrun.mutable import MutableFlow, MutableStep
     from stillrun.parameters import IncludeFile, JSONType, Parameter
     from stillrun.task_decorators import (
         batch,
@@ -45,10 +46,18 @@ if TYPE_CHECKING:
         trigger,
         trigger_on_finish,
     )
+    from stillrun.user_decorators import (
+        USER_SKIP_STEP,
+        FlowMutator,
+        StepMutator,
+        UserStepDecorator,
+        user_step_decorator,
+    )
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "USER_SKIP_STEP",
     "ArtifactCorrupt",
     "ArtifactMissing",
     "CaughtException",
@@ -56,12 +65,15 @@ __all__ = [
     "DataArtifact",
     "Flow",
     "FlowError",
+    "FlowMutator",
     "FlowSpec",
     "IncludeFile",
     "JSONType",
     "MergeConflict",
     "Metaflow",
     "MissingInMerge",
+    "MutableFlow",
+    "MutableStep",
     "NBRunner",
     "NextError",
     "NotPicklable",
@@ -71,9 +83,11 @@ __all__ = [
     "Run",
     "Runner",
     "Step",
+    "StepMutator",
     "StepTimeout",
     "StillrunError",
     "Task",
+    "UserStepDecorator",
     "batch",
     "card",
     "catch",
@@ -101,10 +115,18 @@ __all__ = [
     "tolerance",
     "trigger",
     "trigger_on_finish",
+    "user_step_decorator",
     "volatile",
 ]
 
 _HOMES = {
+    "MutableStep": "mutable",
+    "MutableFlow": "mutable",
+    "user_step_decorator": "user_decorators",
+    "UserStepDecorator": "user_decorators",
+    "StepMutator": "user_decorators",
+    "FlowMutator": "user_decorators",
+    "USER_SKIP_STEP": "user_decorators",
     "CaughtException": "caught",
     "Config": "configs",
     "DataArtifact": "client",

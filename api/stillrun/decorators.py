@@ -19,7 +19,10 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ASKED",
+    "END_HERE",
+    "START_HERE",
     "STEP",
+    "Asked",
     "conda",
     "conda_base",
     "configurable",
@@ -34,7 +37,14 @@ __all__ = [
 
 _OWN = os.path.dirname(os.path.abspath(__file__)) + os.sep
 STEP = "__stillrun_step__"  # attribute of a function that is a step
+START_HERE, END_HERE = "__stillrun_start__", "__stillrun_end__"  # of a step that is said to be the first, or the last
 ASKED = "__stillrun_decorators__"  # list on a step or a flow: what its decorators asked for, in source order
+
+
+class Asked(dict):  # type: ignore[type-arg]  # what the description holds of it
+    """One decorator that was written down. given: positions and names of its arguments, for the flow's own mutators."""
+
+    given: tuple[list[Any], dict[str, Any]] = ([], {})
 
 
 def line_of_user() -> int:
@@ -51,13 +61,15 @@ def configurable(decorator: Decorated) -> Decorated:
 
     def asked(target: Any = None, **named: Any) -> Any:
         configs = sys.modules.get("stillrun.configs")
-        if configs is None or not named:
-            return call(target, **named) if target is not None else call(**named)
         line = line_of_user()
+        if configs is None and target is None:
+            call(**named)  # what is wrong with its arguments is told where they stand
 
         def attach(decorated: Any) -> Any:
-            done = call(**configs.settled(named))(decorated)
-            vars(done)[ASKED][0]["line"] = line
+            given = named if configs is None else configs.settled(named)
+            done = call(**given)(decorated)
+            held = vars(done)[ASKED][0]
+            held["line"], held.given = line, ([], {**(call.__kwdefaults__ or {}), **given})
             return done
 
         return attach if target is None else attach(target)
@@ -66,14 +78,20 @@ def configurable(decorator: Decorated) -> Decorated:
     return asked  # type: ignore[return-value]  # it is called alike
 
 
-def step(function: Decorated) -> Decorated:
+def step(function: Any = None, *, start: bool = False, end: bool = False) -> Any:
     """Make a method a step of its flow.
 
-    A step ends with ``self.next(...)``, except ``end``. A step that joins branches takes ``inputs`` as well.
+    A step ends with ``self.next(...)``, except the last. A step that joins branches takes ``inputs`` as well.
+    start, end: it is the first, or the last, though it is not called so.
     """
+    if function is None:
+        return lambda method: step(method, start=start, end=end)
     if isinstance(function, type) or not callable(function):
         raise FlowError(f"@step stands on {function!r}, which is not a method.", cure="Put it on a method.")
     setattr(function, STEP, True)
+    for word, said in ((START_HERE, start), (END_HERE, end)):
+        if said:
+            setattr(function, word, True)
     return function
 
 
@@ -237,7 +255,7 @@ def _saying(name: str, attributes: dict[str, Any], line: int) -> Any:
         if not callable(decorated):
             raise FlowError(f"@{name} stands on {decorated!r}.", cure="Put it on a step or on the flow class.")
         held = list(vars(decorated).get(ASKED, ()))
-        held.insert(0, {"name": name, "attributes": attributes, "line": line})
+        held.insert(0, Asked(name=name, attributes=attributes, line=line))
         setattr(decorated, ASKED, held)
         return decorated
 
@@ -251,7 +269,7 @@ def _asking(name: str, level: str, target: Any, asked: dict[str, Any], line: int
         _refuse_wrong_place(name, level, decorated)
         held = list(vars(decorated).get(ASKED, ()))
         # decorators are applied from the bottom up, so the one applied last stands first in the source
-        held.insert(0, {"name": name, "attributes": attributes, "line": line})
+        held.insert(0, Asked(name=name, attributes=attributes, line=line))
         setattr(decorated, ASKED, held)
         return decorated
 

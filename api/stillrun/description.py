@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 _MAY_REPEAT = frozenset({"card", "exit_hook", "secrets", "trigger", "trigger_on_finish"})
 
-__all__ = ["constants_of", "describe", "parameters_of"]
+__all__ = ["constants_of", "describe", "held_parameters", "parameters_of"]
 
 
 def describe(flow: type, source: str) -> dict[str, Any]:
@@ -58,7 +58,7 @@ def describe(flow: type, source: str) -> dict[str, Any]:
 
 def parameters_of(flow: type) -> dict[str, Parameter]:
     """The parameters of a flow by name, in the order of definition, base classes first."""
-    return {each.name: each for _, each in _held_parameters(flow)}
+    return {each.name: each for _, each in held_parameters(flow)}
 
 
 def constants_of(flow: type) -> list[str]:
@@ -82,7 +82,8 @@ def _held_as(flow: type, name: str) -> Any:
     return next(vars(each)[name] for each in flow.__mro__ if name in vars(each))
 
 
-def _held_parameters(flow: type) -> list[tuple[str, Parameter]]:
+def held_parameters(flow: type) -> list[tuple[str, Parameter]]:
+    """The parameters of a flow by the name that they have in the class, in the order of definition, base classes first."""
     held = ((name, _held_as(flow, name)) for name in _names(flow))
     return [(name, each) for name, each in held if isinstance(each, Parameter)]
 
@@ -122,7 +123,7 @@ def _flow_decorators(flow: type) -> list[dict[str, Any]]:
 def _parameter_problems(flow: type, graph: Graph) -> list[Problem]:
     problems: list[Problem] = []
     seen: set[str] = set()
-    for attribute, each in _held_parameters(flow):
+    for attribute, each in held_parameters(flow):
         checks = (
             ("parameter_name", not _is_name(each.name), "is not a name of letters, digits and underscores"),
             ("parameter_hides", _hides(each.name), "hides a name of FlowSpec itself"),

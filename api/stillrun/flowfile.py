@@ -73,7 +73,7 @@ def load(
         given.update(configs)
     module = _imported(places)
     flow = _flow_in(module, class_name, places)
-    _decorate(flow, decorated)
+    _change(flow, decorated)
     not_recorded = (*python_prefixes(), places.tree + os.sep)
     names = tuple(parameters_of(flow))
     return LoadedFlow(flow, places, steps_of(flow), names, ModuleList(places.tree), not_recorded, graph_of(flow).end)
@@ -91,21 +91,45 @@ def load_as_asked(header: Mapping[str, Any]) -> LoadedFlow:
     )
 
 
-def _decorate(flow: Any, decorated: Sequence[str]) -> None:
-    """Put decorators on every step that has none of the name."""
-    if not decorated:
-        return
-    from stillrun.typed import typed_decorator
+def _change(flow: Any, decorated: Sequence[str]) -> None:
+    """Let the flow's own mutators change it, and put decorators on every step that has none of the name."""
+    own = sys.modules.get("stillrun.user_decorators")  # nobody has any who has not loaded it
+    if own is not None:
+        from stillrun.mutable import mutate, pre_mutate
 
-    flow.__stillrun_decorated__ = list(decorated)
+        _refused_as_flow(pre_mutate, flow)
+    if decorated:
+        flow.__stillrun_decorated__ = list(decorated)
     for text in decorated:
-        try:
-            name, decorator = typed_decorator(text)
-            for function in steps_of(flow).values():
-                if all(each["name"] != name for each in vars(function).get(ASKED, ())):
-                    decorator(function)
-        except StillrunError as err:
-            raise Refused(error("flow", f"--with {text}: {err.what}", cure=err.cure)) from err
+        _refused_as_flow(_decorate, flow, text)
+    if own is not None:
+        _refused_as_flow(mutate, flow)
+
+
+def _refused_as_flow(change: Any, flow: type, *more: str) -> None:
+    """Make a change; what it raises keeps the flow from being loaded."""
+    try:
+        change(flow, *more)
+    except StillrunError as err:
+        told = f"--with {more[0]}: " if more else ""
+        raise Refused(error("flow", told + err.what, cure=err.cure)) from err
+
+
+def _decorate(flow: Any, text: str) -> None:
+    from stillrun.typed import typed_arguments, typed_decorator
+
+    name = text.partition(":")[0]
+    module = sys.modules.get("stillrun.user_decorators")
+    own = module.own_decorator_named(name) if module is not None else None
+    for function in steps_of(flow).values():
+        if own is not None:
+            decorator = own(**typed_arguments(text)[1])
+            decorator.make_ready()
+            decorator(function)
+        elif all(each["name"] != name for each in vars(function).get(ASKED, ())):
+            typed_decorator(text)[1](function)
+    if own is None:
+        typed_decorator(text)  # refused even where nobody is left to take it
 
 
 def _imported(places: Places) -> Any:

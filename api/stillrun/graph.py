@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import os
 
-from stillrun.decorators import ASKED, STEP
+from stillrun.decorators import ASKED, END_HERE, START_HERE, STEP
 from stillrun.nearest import did_you_mean
 from stillrun.source import StepSource, class_source, step_source
 
@@ -104,15 +104,20 @@ def graph_of(flow: type) -> Graph:
     graph = Graph(flow, {}, [])
     functions = steps_of(flow)
     sources = {name: step_source(flow, name, function) for name, function in functions.items()}
-    graph.end = _end_of(sources)
+    graph.end = _said(functions, END_HERE) or _end_of(sources)
     for name, function in functions.items():
         graph.nodes[name] = _node(graph, name, function, sources[name])
-    graph.start = _start_of(graph)
+    graph.start = _said(functions, START_HERE) or _start_of(graph)
     _graphs[flow] = graph
     return graph
 
 
 _graphs: dict[type, Graph] = {}
+
+
+def _said(functions: dict[str, Any], word: str) -> str | None:
+    """The step that says of itself to be the first, or the last."""
+    return next((name for name, function in functions.items() if getattr(function, word, False)), None)
 
 
 def _end_of(sources: dict[str, StepSource]) -> str:

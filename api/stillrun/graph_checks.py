@@ -92,11 +92,17 @@ def _bound(statement: ast.stmt) -> list[str]:
 
 def _was_step(node: Any, name: str) -> bool:
     return any(
-        isinstance(decorator, ast.Name) and decorator.id == "step"
+        _name_of(decorator) == "step"
         for each in node.body
         if isinstance(each, ast.FunctionDef) and each.name == name
         for decorator in each.decorator_list
     )
+
+
+def _name_of(decorator: Any) -> str | None:
+    """What a decorator without a module in front is called."""
+    called = decorator.func if isinstance(decorator, ast.Call) else decorator
+    return called.id if isinstance(called, ast.Name) else None
 
 
 def _ends(graph: Graph) -> list[Problem]:

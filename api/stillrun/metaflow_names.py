@@ -27,9 +27,10 @@ def _all(home: str, names: str) -> dict[str, tuple[str, str]]:
 
 _FLOW = _all(
     "stillrun",
-    "Config FlowSpec IncludeFile JSONType Parameter batch card catch conda conda_base config_expr current environment "
+    "Config FlowMutator FlowSpec IncludeFile JSONType MutableFlow MutableStep Parameter StepMutator USER_SKIP_STEP "
+    "UserStepDecorator batch card catch conda conda_base config_expr current environment "
     "exit_hook kubernetes parallel project pypi pypi_base resources retry schedule secrets step timeout trigger "
-    "trigger_on_finish",
+    "trigger_on_finish user_step_decorator",
 )
 _READING = _all(
     "stillrun.client",

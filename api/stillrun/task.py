@@ -20,6 +20,7 @@ from stillrun.reader import ArtifactReader
 from stillrun.source import assigned_names, step_source
 from stillrun.taskstate import TaskState
 from stillrun.traces import TraceRecorder
+from stillrun.wrapped import call_step
 from stillrun.writer import ArtifactWriter
 
 TYPE_CHECKING = False
@@ -152,7 +153,7 @@ def _run_step(
     recorder.start()
     try:
         with _TimeLimit(step, spec.get("timeout_ms")):
-            getattr(flow, step)(*arguments)
+            call_step(flow, step, arguments)
     except SystemExit as err:
         code = err.code if isinstance(err.code, int) else int(err.code is not None)
         found = error_of(err, loaded.places, step)

@@ -5,7 +5,7 @@ And those that other systems act on, such as ``@schedule``: they are kept with t
 
 from __future__ import annotations
 
-from stillrun.decorators import ASKED, configurable, line_of_user
+from stillrun.decorators import ASKED, Asked, configurable, line_of_user
 from stillrun.errors import FlowError
 from stillrun.secret_values import SOURCES
 
@@ -194,7 +194,7 @@ def _on(name: str, level: str, target: Any, attributes: Mapping[str, Any]) -> An
                 cure=f"Put it on {where}, with named arguments only.",
             )
         held = list(vars(decorated).get(ASKED, ()))
-        held.insert(0, {"name": name, "attributes": plain, "line": line})
+        held.insert(0, Asked(name=name, attributes=plain, line=line))
         setattr(decorated, ASKED, held)
         return decorated
 

@@ -7,7 +7,7 @@ import os
 import sys
 
 from stillrun.decorators import line_of_user
-from stillrun.errors import ParameterError, ReadOnly
+from stillrun.errors import ConfigReadOnly, ParameterError
 from stillrun.parameters import Parameter, ParameterContext
 
 TYPE_CHECKING = False
@@ -55,7 +55,7 @@ class ConfigValue(dict):  # type: ignore[type-arg]
         return plain
 
     def _refuse(self, *_: Any, **__: Any) -> Any:
-        raise ReadOnly("a configuration is the same in all steps of a run and cannot be changed.")
+        raise ConfigReadOnly("a configuration is the same in all steps of a run and cannot be changed.")
 
     __setattr__ = __setitem__ = __delitem__ = __delattr__ = update = pop = popitem = clear = setdefault = _refuse
 
@@ -128,7 +128,7 @@ class Config(Parameter):
 
     def __get__(self, flow: Any, owner: object = None) -> Any:
         state = None if flow is None else flow._stillrun
-        return self if state is None else _wrapped(state.parameter(self.name))
+        return self if state is None else _wrapped(state.parameter(self.attribute))
 
     def value_of(self, text: str | None, context: ParameterContext) -> Any:  # noqa: ARG002
         """The plain value; ``text`` is one that a resumed run had."""

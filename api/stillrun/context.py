@@ -53,7 +53,7 @@ class Parameters:
 
 
 class Current:
-    """Facts about the task that is running; each is None outside a task."""
+    """Facts about the task that is running; each is None outside a task, those that a decorator gives are missing."""
 
     def __init__(self) -> None:
         self._clear()
@@ -65,6 +65,17 @@ class Current:
     def _bind(self, facts: Mapping[str, Any], parameters: Parameters) -> None:
         self._facts = facts
         self._parameters = parameters
+
+    def __contains__(self, name: object) -> bool:
+        return isinstance(name, str) and not name.startswith("_") and hasattr(self, name)
+
+    def _of_decorator(self, name: str, decorator: str) -> Any:
+        """A fact that is there where a decorator is."""
+        value = self._facts.get(name)
+        if value is None:
+            where = "outside a task" if not self._facts else f"in a step without @{decorator}"
+            raise AttributeError(f"there is no current.{name} {where}")
+        return value
 
     def get(self, name: str, default: Any = None) -> Any:
         """The fact of that name, or ``default`` when there is none or it is None."""
@@ -135,7 +146,7 @@ class Current:
 
     @property
     def graph_info(self) -> Any:
-        """The steps of the flow, by name, as its description has them."""
+        """The graph of the flow: ``["steps"][NAME]["type"]``, ``["graph_structure"]`` and more, as plain data."""
         return self._facts["graph"]() if self._facts else None
 
     @property
@@ -145,8 +156,12 @@ class Current:
 
     @property
     def task(self) -> Any:
-        """The client's object of the task."""
-        return None if not self._facts else _client("Task", self.pathspec)
+        """The task, which has not ended: its ``id``, ``pathspec`` and ``run``."""
+        if self.pathspec is None:
+            return None
+        from stillrun.running import RunningTask
+
+        return RunningTask(self.pathspec, self.retry_count or 0)
 
     @property
     def trigger(self) -> None:
@@ -154,39 +169,39 @@ class Current:
         return None
 
     @property
-    def project_name(self) -> str | None:
+    def project_name(self) -> Any:
         """The project that the flow belongs to, by @project."""
-        return self._facts.get("project_name")
+        return self._of_decorator("project_name", "project")
 
     @property
-    def branch_name(self) -> str | None:
+    def branch_name(self) -> Any:
         """The branch of the project: ``user.NAME``, ``test.BRANCH``, ``prod`` or ``prod.BRANCH``."""
-        return self._facts.get("branch_name")
+        return self._of_decorator("branch_name", "project")
 
     @property
-    def project_flow_name(self) -> str | None:
+    def project_flow_name(self) -> Any:
         """PROJECT.BRANCH.FLOW."""
-        return self._facts.get("project_flow_name")
+        return self._of_decorator("project_flow_name", "project")
 
     @property
-    def is_production(self) -> bool | None:
+    def is_production(self) -> Any:
         """Whether the branch is for production."""
-        return self._facts.get("is_production")
+        return self._of_decorator("is_production", "project")
 
     @property
-    def is_user_branch(self) -> bool | None:
+    def is_user_branch(self) -> Any:
         """Whether the branch is a user's own."""
-        return self._facts.get("is_user_branch")
+        return self._of_decorator("is_user_branch", "project")
 
     @property
     def card(self) -> Any:
         """What the task's card shows: ``current.card.append(component)``."""
-        return self._facts.get("card")
+        return self._of_decorator("card", "card")
 
     @property
     def parallel(self) -> Any:
         """Where a task of a parallel step stands: ``num_nodes``, ``node_index``, ``main_ip``, ``control_task_id``."""
-        return self._facts.get("parallel")
+        return self._of_decorator("parallel", "parallel")
 
     @property
     def parameter_names(self) -> list[str]:

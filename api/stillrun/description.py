@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import suppress
+from types import ModuleType
 
 from stillrun.decorators import ASKED
+from stillrun.errors import NotPicklable
 from stillrun.flow import FlowSpec
 from stillrun.graph import Graph, Problem, graph_of
 from stillrun.graph_checks import problems_of
@@ -15,9 +18,14 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+_RESERVED = frozenset(
+    {"branch", "config", "config-value", "help", "json", "max-num-splits", "max-workers", "namespace", "production"}
+    | {"run-id-file", "store", "tag", "with"}
+)
+"""Options of a run that a parameter of that name could never be told from."""
 _MAY_REPEAT = frozenset({"card", "exit_hook", "secrets", "trigger", "trigger_on_finish"})
 
-__all__ = ["constants_of", "describe", "held_parameters", "parameters_of"]
+__all__ = ["constants_of", "describe", "held_parameters", "kept_constants", "parameters_of"]
 
 
 def describe(flow: type, source: str) -> dict[str, Any]:
@@ -61,6 +69,18 @@ def parameters_of(flow: type) -> dict[str, Parameter]:
     return {each.name: each for _, each in held_parameters(flow)}
 
 
+def kept_constants(flow: type, writer: Any) -> dict[str, Any]:
+    """The constants of a flow as OUTs of the host protocol; what cannot be pickled is code and no more."""
+    found = {}
+    for name in constants_of(flow):
+        value = getattr(flow, name)
+        if isinstance(value, ModuleType):
+            continue
+        with suppress(NotPicklable):
+            found[name] = writer.encode(name, value)
+    return found
+
+
 def constants_of(flow: type) -> list[str]:
     """Names of the class attributes that are plain data."""
     found = []
@@ -85,7 +105,10 @@ def _held_as(flow: type, name: str) -> Any:
 def held_parameters(flow: type) -> list[tuple[str, Parameter]]:
     """The parameters of a flow by the name that they have in the class, in the order of definition, base classes first."""
     held = ((name, _held_as(flow, name)) for name in _names(flow))
-    return [(name, each) for name, each in held if isinstance(each, Parameter)]
+    found = [(name, each) for name, each in held if isinstance(each, Parameter)]
+    for name, each in found:
+        each.attribute = name
+    return found
 
 
 def _doc(text: str | None) -> str | None:
@@ -101,6 +124,7 @@ def _parameter(each: Parameter) -> dict[str, Any]:
     computed = callable(each.default) and not isinstance(each.default, type)
     return {
         "name": each.name,
+        **({"attribute": each.attribute} if each.attribute != each.name else {}),
         "type": each.type_name,
         **({} if each.separator is None else {"separator": each.separator}),
         "default": repr(each.default) if each.has_default and not computed else None,
@@ -125,9 +149,10 @@ def _parameter_problems(flow: type, graph: Graph) -> list[Problem]:
     seen: set[str] = set()
     for attribute, each in held_parameters(flow):
         checks = (
-            ("parameter_name", not _is_name(each.name), "is not a name of letters, digits and underscores"),
-            ("parameter_hides", _hides(each.name), "hides a name of FlowSpec itself"),
+            ("parameter_name", not _is_name(each.name), "is not a name of letters, digits, '_' and '-'"),
+            ("parameter_hides", _hides(each.name) or _hides(attribute), "hides a name of FlowSpec itself"),
             ("parameter_hides", each.name in graph.nodes, "has the name of a step"),
+            ("parameter_reserved", each.name in _RESERVED, "has the name of an option of 'run'"),
             ("parameter_twice", each.name in seen, "is declared twice"),
         )
         seen.add(each.name)
@@ -139,7 +164,7 @@ def _parameter_problems(flow: type, graph: Graph) -> list[Problem]:
 
 
 def _is_name(name: object) -> bool:
-    return isinstance(name, str) and name.isidentifier() and not name.startswith("_")
+    return isinstance(name, str) and name.replace("-", "_").isidentifier() and name[0] not in "_-"
 
 
 def _hides(name: object) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 __all__ = [
     "ArtifactCorrupt",
     "ArtifactMissing",
+    "ConfigReadOnly",
     "FlowError",
     "MergeConflict",
     "MissingInMerge",
@@ -100,6 +101,10 @@ class NetworkRefused(StillrunError, ConnectionError):
 class MergeConflict(StillrunError):
     """Branches hold different values of an artifact that was to be merged, or none holds it."""
 
+    def __init__(self, message: str, *, cure: str | None = None, artifact_names: list[str] | None = None) -> None:
+        super().__init__(message, cure=cure)
+        self.artifact_names = artifact_names or []
+
 
 class MissingInMerge(MergeConflict):
     """No branch holds an artifact that was to be merged."""
@@ -111,3 +116,7 @@ class ArtifactMissing(StillrunError, AttributeError):
 
 class ReadOnly(StillrunError, AttributeError):
     """A parameter, a constant or a step was assigned to."""
+
+
+class ConfigReadOnly(ReadOnly, TypeError):
+    """A configuration was changed."""

@@ -55,15 +55,15 @@ def _project(project: Mapping[str, Any], flow: str, user: str | None) -> dict[st
         "project_flow_name": f"{project['name']}.{name}.{flow}",
         "is_production": production,
         "is_user_branch": not production and branch is None,
+        "project_tags": (f"project:{project['name']}", f"project_branch:{name}"),
     }
 
 
 def _graph(loaded: LoadedFlow) -> dict[str, Any]:
     from stillrun.description import describe
+    from stillrun.graph_info import graph_info
 
-    description = describe(loaded.flow, loaded.places.source)
-    steps = {step["name"]: step for step in description["steps"]}
-    return {"steps": steps, "file": description["file"], "doc": description["doc"]}
+    return graph_info(describe(loaded.flow, loaded.places.source), loaded.places.source)
 
 
 class _Parallel:

@@ -39,7 +39,8 @@ class FlowSpec:
     """A flow: methods marked with ``@step``, from ``start`` to ``end``.
 
     What a step keeps on ``self`` is an artifact: it is recorded, and the steps after it can read it.
-    Names that begin with an underscore are not artifacts. Parameters and class constants cannot be assigned to.
+    Those whose names begin with an underscore are kept where they can be, and not judged.
+    Parameters and class constants cannot be assigned to.
     """
 
     _stillrun: TaskState | None = None
@@ -97,7 +98,7 @@ class FlowSpec:
     def __getattr__(self, name: str) -> Any:
         # called only when neither the instance nor the class has the name
         state = self._stillrun
-        if state is None or name[:1] == "_":
+        if state is None or (name[:1] == "_" and name not in state.inherited):
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
         return state.read(self, name)
 

@@ -10,7 +10,7 @@ import traceback
 
 from stillrun.decorators import ASKED
 from stillrun.description import parameters_of
-from stillrun.errors import StillrunError
+from stillrun.errors import FlowError, StillrunError
 from stillrun.failure import error, error_of
 from stillrun.flow import FlowSpec, run_as_library
 from stillrun.graph import graph_of, steps_of
@@ -75,7 +75,7 @@ def load(
     flow = _flow_in(module, class_name, places)
     _change(flow, decorated)
     not_recorded = (*python_prefixes(), places.tree + os.sep)
-    names = tuple(parameters_of(flow))
+    names = tuple(each.attribute for each in parameters_of(flow).values())
     return LoadedFlow(flow, places, steps_of(flow), names, ModuleList(places.tree), not_recorded, graph_of(flow).end)
 
 
@@ -119,6 +119,9 @@ def _decorate(flow: Any, text: str) -> None:
     from stillrun.typed import typed_arguments, typed_decorator
 
     name = text.partition(":")[0]
+    if name == "project":
+        _choose_branch(flow, typed_arguments(text)[1])
+        return
     module = sys.modules.get("stillrun.user_decorators")
     own = module.own_decorator_named(name) if module is not None else None
     for function in steps_of(flow).values():
@@ -130,6 +133,16 @@ def _decorate(flow: Any, text: str) -> None:
             typed_decorator(text)[1](function)
     if own is None:
         typed_decorator(text)  # refused even where nobody is left to take it
+
+
+def _choose_branch(flow: type, chosen: Mapping[str, Any]) -> None:
+    """``--branch`` and ``--production`` of a flow with @project."""
+    asked = [each for owner in flow.__mro__ for each in vars(owner).get(ASKED, ()) if each["name"] == "project"]
+    if not asked:
+        raise FlowError(
+            "a branch was chosen, and the flow has no @project.", cure="Put @project(name=...) on the flow."
+        )
+    asked[0]["attributes"] = {**asked[0]["attributes"], **chosen}
 
 
 def _imported(places: Places) -> Any:

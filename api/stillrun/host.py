@@ -20,7 +20,7 @@ import stillrun.canonical_tables
 import stillrun.canonical_ways
 from stillrun import remote
 from stillrun.children import Child, leave, own_session, spawn, usable_output
-from stillrun.description import describe, parameters_of
+from stillrun.description import describe, kept_constants, parameters_of
 from stillrun.errors import StillrunError
 from stillrun.failure import error, error_of
 from stillrun.flowfile import LoadedFlow, Refused, load_as_asked
@@ -231,10 +231,11 @@ class Host:
         try:
             values = values_of(parameters_of(flow), header["values"], flow.__name__, user)
             artifacts = {name: writer.encode(name, value) for name, value in values.items()}
+            constants = kept_constants(flow, writer)
         except StillrunError as err:
             self._refuse(error_of(err, self._loaded.places, file=None, line=None))
             return
-        self._connection.send({"op": "parameters", "artifacts": artifacts}, writer.body)
+        self._connection.send({"op": "parameters", "artifacts": artifacts, "constants": constants}, writer.body)
 
     def _start(self, header: Mapping[str, Any], body: bytes) -> None:
         key, spec = header["key"], header["spec"]

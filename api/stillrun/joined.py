@@ -48,7 +48,7 @@ class Input:
         return None if ref is None else self._all_items.of(ref)[self._position]
 
     def __getattr__(self, name: str) -> Any:
-        if name[:1] == "_":
+        if name[:1] == "_" and name not in self.__dict__.get("_refs", ()):
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
         ref = self._refs.get(name) or self._parameters.get(name)
         if ref is None:
@@ -184,6 +184,7 @@ def merge(flow: FlowSpec, inputs: Inputs, include: Iterable[str] | None, exclude
             f"{_origins(held[conflicts[0]])} hold different values of {conflicts[0]!r}.",
             cure=f"Set it in this step before merging, such as self.{conflicts[0]} = inputs[0].{conflicts[0]}, "
             f"or leave it out with exclude=[{conflicts[0]!r}].",
+            artifact_names=sorted(conflicts),
         )
     state.inherited.update(chosen)
 
@@ -202,6 +203,7 @@ def _refuse_missing(include: Iterable[str] | None, held: Mapping[str, Any]) -> N
         raise MissingInMerge(
             f"no branch has an artifact {listed(repr(name) for name in missing)}, which include asks for.",
             cure=did_you_mean(missing[0], held) or f"They have: {listed(sorted(held))}.",
+            artifact_names=missing,
         )
 
 

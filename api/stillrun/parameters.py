@@ -72,7 +72,7 @@ class Parameter:
             type = JSONType  # noqa: A001  # the word that flows use
         self.separator = separator
         self.show_default = show_default
-        self.name = name
+        self.name = self.attribute = name
         self.default = default
         self.type = type if type is not None else _type_of(default)
         self.required = bool(required)
@@ -93,12 +93,15 @@ class Parameter:
 
     def __get__(self, flow: Any, owner: object = None) -> Any:
         state = None if flow is None else flow._stillrun
-        return self if state is None else state.parameter(self.name)
+        return self if state is None else state.parameter(self.attribute)
+
+    def __set_name__(self, owner: object, attribute: str) -> None:
+        self.attribute = attribute
 
     def __set__(self, flow: Any, value: Any) -> None:
         raise ReadOnly(
             f"parameter {self.name!r} is the same in all steps of a run and cannot be assigned to.",
-            cure=f"Keep the new value under another name, such as self.{self.name}_here.",
+            cure=f"Keep the new value under another name, such as self.{self.attribute}_here.",
         )
 
     def __delete__(self, flow: Any) -> None:
@@ -115,7 +118,7 @@ class Parameter:
             if self.required:
                 raise ParameterError(
                     f"parameter {self.name!r} ({self.type_name}) is required and was not given.",
-                    cure=f"Give it with --{self.name} VALUE or with STILLRUN_RUN_{self.name.upper()}.",
+                    cure=f"Give it with --{self.name} VALUE or with STILLRUN_RUN_{self.name.upper().replace('-', '_')}.",
                 )
             return None
         return self._cut(self._default_value(context))
@@ -201,17 +204,23 @@ _CURES = {
 def values_of(
     parameters: Mapping[str, Parameter], given: Mapping[str, str], flow: str, user: str | None
 ) -> dict[str, Any]:
-    """The values of all parameters of a flow. Raises ParameterError for the first that is wrong."""
+    """The values of all parameters of a flow, by their names in the class. Raises ParameterError for the first that is wrong.
+
+    parameters, given: by the name that is typed; of those given, the name in the class will do.
+    """
     from stillrun.nearest import did_you_mean, listed
 
+    known = {**{each.attribute: each for each in parameters.values()}, **parameters}
+    texts = {known[name].attribute: text for name, text in given.items() if name in known}
     for name in given:
-        if name not in parameters:
+        if name not in known:
             raise ParameterError(
                 f"flow {flow} has no parameter {name!r}.",
                 cure=did_you_mean(name, parameters) or f"It has: {listed(parameters, 'none')}.",
             )
     return {
-        name: each.value_of(given.get(name), ParameterContext(flow, name, user)) for name, each in parameters.items()
+        each.attribute: each.value_of(texts.get(each.attribute), ParameterContext(flow, name, user))
+        for name, each in parameters.items()
     }
 
 

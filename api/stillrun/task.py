@@ -221,7 +221,7 @@ def _foreach_variable(loaded: LoadedFlow, records: Sequence[Mapping[str, Any]]) 
 
 def _cards(done: bool) -> list[dict[str, Any]]:
     """What the task's cards hold; nothing of a task that failed."""
-    cards = current.card if done else None
+    cards = getattr(current, "card", None) if done else None
     found: list[dict[str, Any]] = [] if cards is None else cards.to_records()
     return found
 
@@ -237,13 +237,17 @@ def _following(spec: Mapping[str, Any], state: TaskState) -> dict[str, Any] | No
 
 def _kept(loaded: LoadedFlow, spec: Mapping[str, Any], flow: Any, state: TaskState) -> tuple[dict[str, Any], bytes]:
     """The artifacts of the task as OUTs, and their inline parts."""
-    own = {name: value for name, value in vars(flow).items() if name[:1] != "_"}
+    own = {name: value for name, value in vars(flow).items() if name[:2] != "__" and name != "_stillrun"}
     kept: dict[str, Any] = {name: {"same": ref["artifact"]} for name, ref in state.inherited.items() if name not in own}
     writer = ArtifactWriter(spec["spill"], spec["inline_max"], state.reader)
     items = _items(flow, state)
     try:
         for name in list(own):
-            kept[name] = writer.encode(name, own.pop(name), state.loaded.get(name))
+            try:
+                kept[name] = writer.encode(name, own.pop(name), state.loaded.get(name))
+            except NotPicklable:
+                if name[:1] != "_":
+                    raise  # what is private to a step may be a lock or a connection
         if state.next is not None and state.next["foreach"] is not None:
             _keep_items(state, kept, items, writer)
     except StillrunError as err:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 
-__all__ = ["before_options", "merged", "texts_of_configs", "with_options"]
+__all__ = ["all_decorated", "before_options", "merged", "texts_of_configs", "with_options"]
 
 _LOCAL = {
     "datastore": "runs are kept in Stillrun's store: choose one with --store or STILLRUN_STORE",
@@ -40,10 +41,19 @@ def with_options(function: Any) -> Any:
         click.option("--config-value", "config_values", nargs=2, multiple=True, metavar="NAME TEXT", help="A text for one."),
         click.option("--max-num-splits", "splits_max", type=click.IntRange(1), help="Most tasks of one foreach."),
         click.option("--run-id-file", type=click.Path(path_type=Path, dir_okay=False), help="Write the run's id to this file."),
+        click.option("--branch", metavar="NAME", help="The branch of the flow's project."),
+        click.option("--production", is_flag=True, help="Run as the production branch of the flow's project."),
         click.option("--namespace", hidden=True, expose_value=False),
     ):  # fmt: skip
         function = option(function)
     return _ignored(function)
+
+
+def all_decorated(decorated: Sequence[str], branch: str | None, production: bool) -> tuple[str, ...]:
+    """Decorators for every step, and what was chosen of the project, which is the flow's."""
+    chosen = [f"branch={json.dumps(branch)}"] if branch is not None else []
+    chosen += ["production=true"] if production else []
+    return (*decorated, f"project:{','.join(chosen)}") if chosen else tuple(decorated)
 
 
 def before_options(function: Any) -> Any:
@@ -54,6 +64,8 @@ def before_options(function: Any) -> Any:
         click.option("--config-value", "config_values", nargs=2, multiple=True, hidden=True),
         click.option("--quiet", is_flag=True, hidden=True),
         click.option("--environment", hidden=True),
+        click.option("--branch", hidden=True),
+        click.option("--production", is_flag=True, hidden=True),
         click.option("--namespace", hidden=True, expose_value=False),
     ):
         function = option(function)
@@ -65,7 +77,8 @@ def merged(before: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, A
     found = dict(options)
     for name in ("decorated", "configs", "config_values"):
         found[name] = (*before[name], *options[name])
-    found["quiet"] = before["quiet"] or options["quiet"]
+    for name in ("quiet", "branch", "production"):
+        found[name] = before[name] or options[name]
     if before["environment"] in ("pypi", "conda"):
         found["environment"] = before["environment"]
     return found

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from stillrun_cli.console import clean, common_options, duration, paint, print_json, word
-from stillrun_cli.metaflow_options import texts_of_configs, with_options
+from stillrun_cli.metaflow_options import all_decorated, texts_of_configs, with_options
 from stillrun_cli.narrator import Narrator, counted
 from stillrun_cli.settings import caller, default_workers, open_store, reading
 from stillrun_engine.errors import sentence
@@ -104,6 +104,8 @@ def start_run(
     as_json: bool,
     tags: Sequence[str],
     decorated: Sequence[str],
+    branch: str | None,
+    production: bool,
     configs: Sequence[tuple[str, str]],
     config_values: Sequence[tuple[str, str]],
     splits_max: int | None,
@@ -135,7 +137,7 @@ def start_run(
             keep_packages=keep_packages,
             tags=tuple(checked_tag(tag) for tag in dict.fromkeys(tags)),
             configs=texts_of_configs(configs, config_values),
-            decorated=tuple(decorated),
+            decorated=all_decorated(decorated, branch, production),
             splits_max=splits_max,
             resumed=resumed(store) if resumed else _earlier(store, file, class_name) if reuse else None,
         )

@@ -97,9 +97,10 @@ class KeptRun:
 
     def artifact(self, task: Record, name: str) -> tuple[Digest, Record]:
         """An artifact's record digest and record; NotFound with the nearest names."""
-        digest = task["artifacts"].get(name) or self.record["parameters"].get(name, {}).get("artifact")
+        given = {**self.record.get("constants", {}), **self.record["parameters"]}
+        digest = task["artifacts"].get(name) or given.get(name, {}).get("artifact")
         if digest is None:
-            known = [*task["artifacts"], *self.record["parameters"]]
+            known = [*task["artifacts"], *given]
             raise NotFound(
                 f"no artifact '{name}' in {self.pathspec}/{task['step']}/{task['task']}.{nearest(name, known)}"
             )

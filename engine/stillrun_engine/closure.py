@@ -62,6 +62,8 @@ def _walk(run: KeptRun, tasks: list[Record], packages: bool) -> Iterator[_Met]:
     yield from _tree(run.store, record["face"], "face")
     for name, parameter in record["parameters"].items():
         yield from _artifact(run.store, parameter["artifact"], f"parameter {name}", visited, "parameter")
+    for name, constant in record.get("constants", {}).items():
+        yield from _artifact(run.store, constant["artifact"], f"constant {name}", visited, "parameter")
     for task in tasks:
         name = f"{task['step']}/{task['task']}"
         yield digest_of(canonical_bytes(task)), f"the record of {name}", "record", None

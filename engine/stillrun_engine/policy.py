@@ -57,8 +57,8 @@ class Policy:
         return known.get(artifact, known.get(_ALL))
 
     def is_volatile(self, step: str, artifact: str) -> bool:
-        """Whether the artifact is another one each time."""
-        return artifact in self.volatiles.get(step, ())
+        """Whether the artifact is another one each time; one whose name begins with an underscore may be."""
+        return artifact.startswith("_") or artifact in self.volatiles.get(step, ())
 
     def to_record(self) -> dict[str, Any]:
         """The policy as it stands in a verdict, with its own digest."""

@@ -81,12 +81,16 @@ class Described:
 
 @dataclass(frozen=True)
 class Prepared:
-    """A flow that may run now. parameters: artifact records by name; shown: their texts for the run's record."""
+    """A flow that may run now. parameters: artifact records by name; shown: their texts for the run's record.
+
+    constants: as shown, of the class attributes that are plain data.
+    """
 
     described: Described
     places: Places
     parameters: Mapping[str, Digest]
     shown: Mapping[str, Any]
+    constants: Mapping[str, Any]
 
 
 def describe(store: Store, request: RunRequest, stop: StopSignals, warm: WarmHost) -> Described:
@@ -139,7 +143,7 @@ def prepare(store: Store, request: RunRequest, described: Described, reporter: R
     description = described.description
     if description["problems"]:
         raise _refused(description)
-    parameters, shown = _convert_parameters(store, request, described)
+    parameters, shown, constants = _convert_parameters(store, request, described)
     resumed = request.resumed
     recorded = resumed.run if resumed is not None and resumed.environments else None
     places = find_places(
@@ -156,7 +160,7 @@ def prepare(store: Store, request: RunRequest, described: Described, reporter: R
         offer=described.executor.offer,
         note=reporter.note,
     )
-    return Prepared(described, places, parameters, shown)
+    return Prepared(described, places, parameters, shown, constants)
 
 
 def _folder(store: Store, request: RunRequest, described: Described) -> Path:
@@ -169,7 +173,7 @@ def _folder(store: Store, request: RunRequest, described: Described) -> Path:
 
 def _convert_parameters(
     store: Store, request: RunRequest, described: Described
-) -> tuple[dict[str, Digest], dict[str, Any]]:
+) -> tuple[dict[str, Digest], dict[str, Any], dict[str, Any]]:
     texts: dict[str, str] = {**_from_variables(described.description, request.caller.variables), **request.parameters}
     answer = described.executor.host(described.ambient).ask({"op": "parameters", "values": texts})
     if answer.header["op"] == "refused":
@@ -178,9 +182,16 @@ def _convert_parameters(
     kept = {name: keep_output(store, output, answer.body, store.root) for name, output in outputs.items()}
     shown = {name: {"artifact": digest, "text": outputs[name]["preview"]} for name, digest in kept.items()}
     recorded = request.resumed.run.record["parameters"] if request.resumed and request.resumed.parameters else {}
-    for name in (recorded.keys() & kept.keys()) - texts.keys():
+    given = {
+        each.get("attribute", each["name"]) for each in described.description["parameters"] if each["name"] in texts
+    }
+    for name in (recorded.keys() & kept.keys()) - texts.keys() - given:
         kept[name], shown[name] = Digest(recorded[name]["artifact"]), dict(recorded[name])
-    return kept, shown
+    constants = {
+        name: {"artifact": keep_output(store, output, answer.body, store.root), "text": output["preview"]}
+        for name, output in answer.header.get("constants", {}).items()
+    }
+    return kept, shown, constants
 
 
 def _from_variables(description: Mapping[str, Any], variables: Mapping[str, str]) -> dict[str, str]:
@@ -188,7 +199,8 @@ def _from_variables(description: Mapping[str, Any], variables: Mapping[str, str]
     found = {}
     for parameter in description["parameters"]:
         name = parameter["name"]
-        for variable in (f"STILLRUN_RUN_{name.upper()}", f"METAFLOW_RUN_{name.upper()}"):
+        plain = name.upper().replace("-", "_")
+        for variable in (f"STILLRUN_RUN_{plain}", f"METAFLOW_RUN_{plain}"):
             if variable in variables:
                 found[name] = variables[variable]
                 break

@@ -116,6 +116,7 @@ def head_of(run: KeptRun, request: ReplayRequest, changed: Changed, clock: Clock
         "class",
         "description",
         "parameters",
+        "constants",
         "steps",
         "cwd",
         "source",

@@ -352,6 +352,7 @@ def run_head(store: Store, request: RunRequest, prepared: Prepared, clock: Clock
         "class": request.class_name,
         "description": store.put_record({"schema": "stillrun/description/1", **described.description}),
         "parameters": dict(prepared.shown),
+        "constants": dict(prepared.constants),
         "steps": {name: {"environment": digest, "kind": places.kind(digest)} for name, digest in places.steps.items()},
         "cwd": _placed(request.caller.cwd, described.captured.root),
         "source": str(request.flow_file),

@@ -258,7 +258,7 @@ WRONG = [
     ("name_twice", {"more": "@step\n    def work(self): self.next(self.end)"}),
     ("name_twice", {"more": "work = Parameter('work', default=1)"}),
     ("step_async", {"more": "@step\n    async def lost(self): self.next(self.end)"}),
-    ("parameter_name", {"more": "p = Parameter('a-b', default=1)"}),
+    ("parameter_name", {"more": "p = Parameter('a b', default=1)"}),
     ("parameter_hides", {"more": "p = Parameter('next', default=1)"}),
     ("parameter_hides", {"more": "p = Parameter('start', default=1)"}),
     ("parameter_twice", {"more": "p = Parameter('a', default=1)"}),

@@ -61,7 +61,7 @@ def test_defaults(host: HostProcess, tmp_path: Path) -> None:
         "money": None,
         "late": "Flate1",
         "later": 7,
-        "other_name": 1,
+        "renamed": 1,
     }
     assert type(found["whole"]) is float
 

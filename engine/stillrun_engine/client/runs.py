@@ -162,7 +162,9 @@ class Run(OfRun):
 
     @cached_property
     def _parameters(self) -> dict[str, str]:
-        return {name: entry["artifact"] for name, entry in self._run.record["parameters"].items()}
+        record = self._run.record
+        given = {**record.get("constants", {}), **record["parameters"]}
+        return {name: entry["artifact"] for name, entry in given.items()}
 
     def __iter__(self) -> Iterator[Step]:
         for name in self._ran:

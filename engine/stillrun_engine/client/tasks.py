@@ -244,7 +244,8 @@ class Task(OfRun):
 
     def __iter__(self) -> Iterator[DataArtifact]:
         for name in self._names:
-            yield DataArtifact(f"{self.pathspec}/{name}", self)
+            if not name.startswith("_"):
+                yield DataArtifact(f"{self.pathspec}/{name}", self)
 
     def __getitem__(self, name: str) -> DataArtifact:
         return DataArtifact(f"{self.pathspec}/{name}", self)

@@ -1,0 +1,157 @@
+"""What flows that were written for Metaflow lean on without saying so: names, constants, private artifacts, the graph."""
+
+from __future__ import annotations
+
+import ast
+import json
+from typing import Any
+
+import pytest
+from tests.conftest import Commands
+
+HEAD = "from metaflow import *\nfrom metaflow import current\n"
+LEAN = (
+    HEAD
+    + """
+class Habits(FlowSpec):
+    trees = Parameter("num-trees", default=3)
+    RATE = 0.5
+    names = ["a", "b"]
+    lock = __import__("threading").Lock()  # code, and nothing that can be kept
+
+    @retry(times=1)
+    @step
+    def start(self):
+        self._seen = [self.trees]
+        self._lock = __import__("threading").Lock()
+        self._clock = __import__("time").time_ns()
+        self.next(self.a, self.b)
+
+    @step
+    def a(self):
+        self._seen.append("a")
+        self.next(self.join)
+
+    @step
+    def b(self):
+        self._seen.append("b")
+        self.next(self.join)
+
+    @step
+    def join(self, inputs):
+        self.result = [each._seen for each in inputs]
+        self.merge_artifacts(inputs, include=["_clock"])
+        self.next(self.end)
+
+    @step
+    def end(self):
+        namespace(None)
+        data = Run(f"{current.flow_name}/{current.run_id}")["start"].task.data
+        self.read = (data.RATE, data.names, data.trees, "_seen" in [each.id for each in data])
+        place = current.task.pathspec.split("/")[2:]
+        self.here = (hasattr(current, "card"), "flow_name" in current, "parallel" in current, place)
+        self.graph = current.graph_info
+"""
+)
+
+
+def artifact(commands: Commands, run: str, step: str, name: str) -> Any:
+    code = f"from stillrun import Run; print(repr(Run('{run}')['{step}'].task.data.{name}))"
+    done = commands("-c", code, command=())
+    assert done.code == 0, done.err
+    return ast.literal_eval(done.out.splitlines()[-1])
+
+
+def test_constants_private_artifacts_and_parameters_by_another_name(stillrun: Commands) -> None:
+    stillrun.write("habits.py", LEAN)
+    run = stillrun.run("habits.py", "--num-trees", "7")
+    assert artifact(stillrun, run, "join", "result") == [[7, "a"], [7, "b"]]
+    assert artifact(stillrun, run, "end", "read") == (0.5, ["a", "b"], 7, False)
+    assert artifact(stillrun, run, "end", "here") == (False, True, False, ["end", "0"])
+    graph = artifact(stillrun, run, "end", "graph")
+    assert graph["graph_structure"] == ["start", [["a"], ["b"]], "join", "end"]
+    assert graph["parameters"] == [{"name": "trees", "type": "Parameter"}]
+    assert graph["steps"]["start"]["type"] == "split-static"
+    assert graph["steps"]["start"]["matching_join"] == "join"
+    shown = stillrun("artifact", f"{run}/start/0/names", "--json")
+    assert shown.code == 0, shown.err
+    replayed = stillrun("replay", run, "--json")
+    assert replayed.code in (0, 1), replayed.err
+    differ = {one["name"] for one in replayed.json["artifacts"] if one["verdict"] == "different"}
+    assert differ <= {"graph"}, "private artifacts are not judged"
+    stillrun.variables["METAFLOW_RUN_NUM_TREES"] = "9"
+    assert artifact(stillrun, stillrun.run("habits.py"), "join", "result")[0] == [9, "a"]
+    again = stillrun("resume", run, "--json", "--num-trees", "8")
+    assert artifact(stillrun, again.json["run"], "join", "result")[0] == [8, "a"]
+
+
+PROJECT = (
+    HEAD
+    + """
+@project(name="mine")
+class Branched(FlowSpec):
+    @step
+    def start(self):
+        self.where = (current.project_flow_name, current.branch_name, current.is_production, current.is_user_branch)
+        self.next(self.end)
+
+    @step
+    def end(self):
+        pass
+"""
+)
+
+
+@pytest.mark.parametrize(
+    ("options", "branch", "production"),
+    [
+        ([], "user.ada", False),
+        (["--branch", "new idea"], "test.new idea", False),
+        (["--production"], "prod", True),
+        (["--production", "--branch", "b"], "prod.b", True),
+    ],
+)
+def test_a_branch_of_the_project_is_chosen(
+    stillrun: Commands, options: list[str], branch: str, production: bool
+) -> None:
+    stillrun.variables["METAFLOW_USER"] = "ada"
+    stillrun.write("branched.py", PROJECT)
+    run = stillrun.run("branched.py", *options)
+    expected = (f"mine.{branch}.Branched", branch, production, branch == "user.ada")
+    assert artifact(stillrun, run, "start", "where") == expected
+    assert stillrun("replay", run).code == 0
+
+
+def test_a_branch_needs_a_project(stillrun: Commands) -> None:
+    stillrun.write("habits.py", LEAN)
+    done = stillrun("run", "habits.py", "--branch", "x")
+    assert (done.code, "the flow has no @project" in done.err) == (2, True), done.err
+
+
+REFUSED_MERGE = """
+        from metaflow.exception import MissingInMergeArtifactsException, UnhandledInMergeArtifactsException
+
+        try:
+            self.merge_artifacts(inputs)
+        except UnhandledInMergeArtifactsException as err:
+            self.result = err.artifact_names
+        try:
+            self.merge_artifacts(inputs, include=["no"])
+        except MissingInMergeArtifactsException as err:
+            self.result += err.artifact_names
+"""
+
+
+def test_a_refused_merge_says_of_which_artifacts(stillrun: Commands) -> None:
+    text = LEAN.replace('        self.merge_artifacts(inputs, include=["_clock"])\n', "")
+    stillrun.write("merge.py", text.replace("        self.result = [each._seen for each in inputs]\n", REFUSED_MERGE))
+    run = stillrun.run("merge.py")
+    assert artifact(stillrun, run, "join", "result") == ["_seen", "no"]
+
+
+def test_a_parameter_with_the_name_of_an_option_is_refused(stillrun: Commands) -> None:
+    text = LEAN.replace('Parameter("num-trees"', 'Parameter("tag"')
+    stillrun.write("habits.py", text)
+    done = stillrun("run", "habits.py", "--json")
+    assert done.code == 2
+    assert json.loads(done.out.splitlines()[-1])["error"]["problems"][0]["code"] == "parameter_reserved"

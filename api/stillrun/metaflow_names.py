@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from types import ModuleType
     from typing import Any
 
-__all__ = ["MODULES", "is_installed", "serve_metaflow"]
+__all__ = ["MODULES", "become_metaflow", "is_installed", "serve_metaflow"]
 
 VERSION = "2.19.39"
 """The version of Metaflow whose names these are."""
@@ -104,8 +104,29 @@ def serve_metaflow() -> None:
     """From now on ``import metaflow`` finds these names, unless Metaflow itself is there."""
     if any(isinstance(each, _Finder) for each in sys.meta_path):
         return
-    forced = os.environ.get("STILLRUN_METAFLOW") == "names"
+    forced = os.environ.get("STILLRUN_METAFLOW") == "names" or _only_our_package()
     sys.meta_path.insert(0 if forced else len(sys.meta_path), _Finder())
+
+
+def become_metaflow(module: ModuleType) -> None:
+    """Let a module that was found on the path be ours: the package of ``stillrun[metaflow-api]``."""
+    finder = next((each for each in sys.meta_path if isinstance(each, _Finder)), None)
+    if finder is None:
+        finder = _Finder()
+        sys.meta_path.insert(0, finder)
+    finder.exec_module(module)
+    if module.__spec__ is not None:
+        module.__spec__.loader = finder  # type: ignore[assignment]  # it is one, without the base class
+
+
+def _only_our_package() -> bool:
+    """Whether what the path has under this name is the package of ``stillrun[metaflow-api]``.
+
+    A task then imports these names from the face that it runs with, and not from a package that a rebuilt environment lacks.
+    """
+    found = importlib.machinery.PathFinder.find_spec("metaflow")
+    place = os.path.dirname(os.path.dirname(found.origin or "")) if found is not None else ""
+    return os.path.basename(place) == "stillrun_metaflow_api"
 
 
 def is_installed() -> bool:

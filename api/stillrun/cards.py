@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Artifact",
+    "Card",
     "CardBox",
     "Cards",
     "Component",
@@ -247,16 +248,29 @@ class MetaflowCard:
         return ""
 
 
+class _Components(list):  # type: ignore[type-arg]  # of components
+    """The components of a card, by position, and by the id that they were given."""
+
+    def __getitem__(self, key: Any) -> Any:
+        if not isinstance(key, str):
+            return super().__getitem__(key)
+        found = next((each for each in self if each.id == key), None)
+        if found is None:
+            there = ", ".join(each.id for each in self if each.id) or "none"
+            raise KeyError(f"there is no component with the id {key!r}; there are: {there}.")
+        return found
+
+
 class CardBox:
     """The components of one card of a task, in order."""
 
     def __init__(self, card: Mapping[str, Any]) -> None:
         self.card = card
-        self.components: list[Component] = []
+        self.components = _Components()
 
     def append(self, component: Any, id: str | None = None) -> None:  # noqa: A002  # the word that flows use
         """One more."""
-        found = component if isinstance(component, Component) else Artifact(component)
+        found = component if hasattr(component, "to_record") else Artifact(component)
         found.id = id
         self.components.append(found)
 
@@ -277,7 +291,10 @@ class Cards(CardBox):
     """``current.card``: the card without an id, and others by their id."""
 
     def __init__(self, asked: Sequence[Mapping[str, Any]]) -> None:
-        super().__init__(next((card for card in asked if not card.get("id")), asked[0] if asked else {}))
+        nameless = [card for card in asked if not card.get("id")]
+        super().__init__(nameless[0] if nameless else {})
+        self._nameless = [CardBox(card) for card in nameless[1:]]
+        self._asked_nameless = bool(nameless)
         self._named = {str(card["id"]): CardBox(card) for card in asked if card.get("id")}
 
     def __getitem__(self, name: str) -> CardBox:
@@ -286,22 +303,79 @@ class Cards(CardBox):
         return self._named[name]
 
     def __iter__(self) -> Iterator[CardBox]:
-        return iter((self, *self._named.values()))
+        return iter((self, *self._nameless, *self._named.values()))
 
     def get(self, type: str | None = None) -> list[CardBox]:  # noqa: A002  # the word that flows use
         """The cards of a type."""
         return [each for each in self if type is None or each.card.get("type", "default") == type]
 
     def to_records(self) -> list[dict[str, Any]]:
-        """The cards that hold something, as they are kept."""
-        boxes = [box for box in self if box.components]
+        """The cards, as they are kept."""
+        boxes = [box for box in self if box is not self or self._asked_nameless or self.components]
         return [{"card": dict(box.card), "components": [one.to_record() for one in box.components]} for box in boxes]
 
 
-def get_cards(task: Any, id: str | None = None, type: str | None = None, follow_resumed: bool = True) -> Any:  # noqa: A002
-    """The cards of a finished task."""
-    found = getattr(task, "cards", [])
-    return [each for each in found if id is None or each["card"].get("id") == id]
+class Card:
+    """One card of a finished task: ``get()`` gives its page, ``components`` what was put on it."""
+
+    def __init__(self, task: Any, kept: Mapping[str, Any]) -> None:
+        self._task, self._kept = task, kept
+        asked = kept["card"]
+        self.id: str | None = asked.get("id")
+        self.type = str(asked.get("type") or "default")
+        self.components: list[dict[str, Any]] = list(kept["components"])
+
+    @property
+    def hash(self) -> str:
+        """A name for its content."""
+        import hashlib
+
+        return hashlib.sha256(json.dumps(self._kept, sort_keys=True).encode()).hexdigest()
+
+    @property
+    def html(self) -> str:
+        """Its page; of the type ``html`` what the step kept as ``self.html``."""
+        from stillrun.card_page import card_page
+
+        if self.type == "html" and "html" in self._task:
+            return str(self._task["html"].data)
+        facts = {"task": self._task.pathspec, "card": " ".join(filter(None, (self.type, self.id)))}
+        shown = {name: self._task[name].preview for name in self._task._names if name[:1] != "_"}
+        return card_page(self._kept, {**facts, **(shown if self.type == "default" else {})})
+
+    def get(self) -> str:
+        """Its page."""
+        return self.html
+
+    def get_data(self) -> dict[str, Any]:
+        """What is kept of it."""
+        return dict(self._kept)
+
+    def view(self) -> None:
+        """Open its page in a browser."""
+        import pathlib
+        import tempfile
+        import webbrowser
+
+        with tempfile.NamedTemporaryFile("w", suffix=".html", delete=False, encoding="utf-8") as file:
+            file.write(self.html)
+        webbrowser.open(pathlib.Path(file.name).as_uri())
+
+    def _repr_html_(self) -> str:
+        return self.html
+
+    def __repr__(self) -> str:
+        return f"<card {self.type} {self.id or ''} of {self._task.pathspec}>"
+
+
+def get_cards(task: Any, id: str | None = None, type: str | None = None, follow_resumed: bool = True) -> list[Card]:  # noqa: A002
+    """The cards of a finished task, which is given as the client's object or by its pathspec."""
+    if isinstance(task, str):
+        from stillrun import client
+
+        task = client.Task(task)
+    found = [Card(task, each) for each in task.cards]
+    return [each for each in found if id in (None, each.id) and type in (None, each.type)]
 
 
 def _cell(value: Any) -> Any:

@@ -1,4 +1,4 @@
-"""`python flow.py run|show|check`: what a flow file's own command line offers."""
+"""`python flow.py run|show|check|...`: what a flow file's own command line offers."""
 
 from __future__ import annotations
 
@@ -7,12 +7,16 @@ from typing import Any
 
 import click
 
+from stillrun_cli.card import card_group
 from stillrun_cli.console import clean, common_options, paint, print_json, store_option
+from stillrun_cli.flow_graph import dot_of, raw_of
 from stillrun_cli.logs import logs_command
-from stillrun_cli.metaflow_options import before_options, merged, texts_of_configs
+from stillrun_cli.metaflow_options import all_decorated, before_options, merged, texts_of_configs
+from stillrun_cli.outfile import whole_file
+from stillrun_cli.package import package_group
 from stillrun_cli.resume import resume_options, resume_run
 from stillrun_cli.run import RUN_CONTEXT, run_options, start_run
-from stillrun_cli.settings import caller, open_store
+from stillrun_cli.settings import caller, open_store, store_path
 from stillrun_cli.spin import spin_options, start_spin
 from stillrun_cli.tag import change
 from stillrun_engine.archive import open_run
@@ -93,18 +97,66 @@ def show(ctx: click.Context, as_json: bool) -> int:
     return 0
 
 
+flow_group.add_command(card_group)
+flow_group.add_command(package_group)
+
+
+@flow_group.command("output-raw")
+@common_options
+@click.pass_context
+def output_raw(ctx: click.Context, as_json: bool) -> None:
+    """Print the graph step by step; with --json as `current.graph_info` has it."""
+    info = _graph_info(ctx)
+    if as_json:
+        print_json(info)
+    for line in raw_of(info) if not as_json else ():
+        click.echo(clean(line))
+
+
+@flow_group.command("output-dot")
+@click.pass_context
+def output_dot(ctx: click.Context) -> None:
+    """Print the graph for Graphviz: pipe it to 'dot -Tpng -o graph.png'."""
+    click.echo(dot_of(_graph_info(ctx)))
+
+
+@flow_group.command("version")
+def version() -> None:
+    """Print the version of Stillrun, and that of Metaflow whose names it serves."""
+    import stillrun
+    from stillrun.metaflow_names import VERSION
+
+    click.echo(f"stillrun {stillrun.__version__}, metaflow names {VERSION}")
+
+
+@flow_group.command("help")
+@click.pass_context
+def show_help(ctx: click.Context) -> None:
+    """Print what this command line offers."""
+    assert ctx.parent is not None
+    click.echo(ctx.parent.get_help())
+
+
 @flow_group.command("dump")
 @click.argument("pathspec", metavar="RUN/STEP[/TASK]")
 @click.option("--include", help="Only these artifacts, by name, with commas between.")
-@click.option("--private", is_flag=True, hidden=True)
+@click.option("--private/--no-private", help="Also those whose names begin with an underscore.")
 @click.option("--max-value-size", type=int, default=1000, help="Most characters of a value that are shown.")
+@click.option(
+    "--file", type=click.Path(path_type=Path, dir_okay=False), help="Write the values to this file, as a pickle."
+)
 @common_options
 @click.pass_context
 def dump(
-    ctx: click.Context, pathspec: str, include: str | None, private: bool, max_value_size: int, as_json: bool
+    ctx: click.Context,
+    pathspec: str,
+    include: str | None,
+    private: bool,
+    max_value_size: int,
+    file: Path | None,
+    as_json: bool,
 ) -> None:
     """Print the artifacts of a task, or of all tasks of a step."""
-    del private  # names that begin with an underscore are never kept
     wanted = None if include is None else {name.strip() for name in include.split(",")}
     with open_store(ctx) as store:
         run = open_run(store, parse_pathspec(_own(ctx, pathspec), least=3, most=4))
@@ -112,13 +164,34 @@ def dump(
             {"step": task["step"], "task": task["task"], "name": name, **run.artifact(task, name)[1]}
             for task in run.selected()
             for name in task["artifacts"]
-            if wanted is None or name in wanted
+            if (wanted is None or name in wanted) and (private or not name.startswith("_"))
         ]
+    if file is not None:
+        _write_values(ctx, run.pathspec, found, file)
+        return
     if as_json:
         print_json({"run": run.pathspec, "artifacts": found})
     for one in found if not as_json else ():
         shown = one["preview"][:max_value_size]
         click.echo(clean(f"{one['step']}/{one['task']}/{one['name']} ({one['type']}, {one['size']:,} bytes): {shown}"))
+
+
+def _write_values(ctx: click.Context, run: str, found: list[dict[str, Any]], file: Path) -> None:
+    """The values of artifacts as one pickle: task -> name -> value."""
+    import pickle
+
+    from stillrun_engine.client import DataArtifact, namespace
+    from stillrun_engine.client.session import use_store
+
+    use_store(store_path(ctx))
+    namespace(None)
+    values: dict[str, dict[str, Any]] = {}
+    for one in found:
+        task = f"{run}/{one['step']}/{one['task']}"
+        values.setdefault(task, {})[one["name"]] = DataArtifact(f"{task}/{one['name']}").data
+    with whole_file(file) as out:
+        pickle.dump(values, out)
+    click.echo(f"{file}: {len(found)} artifacts of {len(values)} tasks")
 
 
 @flow_group.command("logs")
@@ -134,18 +207,22 @@ def logs(ctx: click.Context, pathspec: tuple[str, ...], only: str | None, as_jso
 
 
 @flow_group.command("tag")
-@click.argument("what", type=click.Choice(["add", "remove", "list"]))
+@click.argument("what", type=click.Choice(["add", "remove", "replace", "list"]))
 @click.argument("tags", nargs=-1, metavar="TAG...")
 @click.option("--run-id", default="latest", metavar="RUN", help="The run; default: the latest.")
 @common_options
 @click.pass_context
 def tag(ctx: click.Context, what: str, tags: tuple[str, ...], run_id: str, as_json: bool) -> None:
-    """Add, remove or list the tags of a run."""
+    """Add, remove or list the tags of a run, or replace one by another."""
+    if what == "replace" and len(tags) != 2:
+        raise click.UsageError("'tag replace' takes the tag that goes and the one that comes.")
+    added = {"add": tags, "replace": tags[1:]}.get(what, ())
+    removed = {"remove": tags, "replace": tags[:1]}.get(what, ())
     change(
         ctx,
         _own(ctx, run_id),
-        tags if what == "add" else (),
-        tags if what == "remove" else (),
+        added,
+        removed,
         as_json=as_json,
     )
 
@@ -176,6 +253,13 @@ def _default(parameter: dict[str, Any]) -> str:
     return "computed" if parameter["has_default"] and parameter["default"] is None else str(parameter["default"])
 
 
+def _graph_info(ctx: click.Context) -> dict[str, Any]:
+    from stillrun.graph_info import graph_info
+
+    description = _describe(ctx)
+    return {"name": description["name"], **graph_info(description, str(ctx.obj[0]))}
+
+
 def _describe(ctx: click.Context) -> dict[str, Any]:
     file, class_name, before = ctx.obj
     from stillrun_engine.prepare import RunRequest, describe
@@ -185,7 +269,13 @@ def _describe(ctx: click.Context) -> dict[str, Any]:
     called = caller()
     with open_store(ctx, create=True) as store, StopSignals() as stop:
         configs = texts_of_configs(before["configs"], before["config_values"])
-        request = RunRequest(file, called, class_name, configs=configs, decorated=tuple(before["decorated"]))
+        request = RunRequest(
+            file,
+            called,
+            class_name,
+            configs=configs,
+            decorated=all_decorated(before["decorated"], before["branch"], before["production"]),
+        )
         described = describe(store, request, stop, warm_host(store, called))
         described.executor.close()
     return dict(described.description)

@@ -16,6 +16,7 @@ __all__ = [
     "CardBox",
     "Cards",
     "Component",
+    "DefaultCard",
     "Error",
     "EventsTimeline",
     "Image",
@@ -259,6 +260,12 @@ class _Components(list):  # type: ignore[type-arg]  # of components
             there = ", ".join(each.id for each in self if each.id) or "none"
             raise KeyError(f"there is no component with the id {key!r}; there are: {there}.")
         return found
+
+
+class DefaultCard(MetaflowCard):
+    """The card of a step that says no type."""
+
+    type = "default"
 
 
 class CardBox:

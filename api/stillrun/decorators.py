@@ -12,7 +12,7 @@ from stillrun.errors import FlowError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from typing import Any, TypeVar
 
     Decorated = TypeVar("Decorated")
@@ -30,11 +30,13 @@ __all__ = [
     "line_of_user",
     "pypi",
     "pypi_base",
+    "refuse_unknown",
     "step",
     "tolerance",
     "volatile",
 ]
 
+_VARKEYWORDS = 0x08  # inspect.CO_VARKEYWORDS, without its price
 _OWN = os.path.dirname(os.path.abspath(__file__)) + os.sep
 STEP = "__stillrun_step__"  # attribute of a function that is a step
 START_HERE, END_HERE = "__stillrun_start__", "__stillrun_end__"  # of a step that is said to be the first, or the last
@@ -60,6 +62,8 @@ def configurable(decorator: Decorated) -> Decorated:
     call: Any = decorator
 
     def asked(target: Any = None, **named: Any) -> Any:
+        if not call.__code__.co_flags & _VARKEYWORDS:
+            refuse_unknown(call.__name__, named, call.__code__.co_varnames)
         configs = sys.modules.get("stillrun.configs")
         line = line_of_user()
         if configs is None and target is None:
@@ -78,6 +82,16 @@ def configurable(decorator: Decorated) -> Decorated:
     return asked  # type: ignore[return-value]  # it is called alike
 
 
+def refuse_unknown(decorator: str, named: Iterable[str], known: Iterable[str]) -> None:
+    """Raises FlowError for the first argument that a decorator does not know."""
+    from stillrun.nearest import did_you_mean, listed
+
+    for name in named:
+        if name not in known:
+            cure = did_you_mean(name, known) or f"It takes: {listed(sorted(known))}."
+            raise FlowError(f"@{decorator} does not take {name!r}.", cure=cure)
+
+
 def step(function: Any = None, *, start: bool = False, end: bool = False) -> Any:
     """Make a method a step of its flow.
 
@@ -89,6 +103,7 @@ def step(function: Any = None, *, start: bool = False, end: bool = False) -> Any
     if isinstance(function, type) or not callable(function):
         raise FlowError(f"@step stands on {function!r}, which is not a method.", cure="Put it on a method.")
     setattr(function, STEP, True)
+    function.name = function.__name__
     for word, said in ((START_HERE, start), (END_HERE, end)):
         if said:
             setattr(function, word, True)

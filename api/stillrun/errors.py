@@ -2,6 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import sys
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
 __all__ = [
     "ArtifactCorrupt",
     "ArtifactMissing",
@@ -9,6 +16,7 @@ __all__ = [
     "FlowError",
     "MergeConflict",
     "MissingInMerge",
+    "Mistake",
     "NetworkRefused",
     "NextError",
     "NotPicklable",
@@ -28,27 +36,59 @@ class StillrunError(Exception):
 
     kind = "user"
 
-    def __init__(self, message: str, *, cure: str | None = None) -> None:
+    headline = "Flow failed"
+    cure: str | None = None
+
+    def __init__(self, message: str = "", lineno: int | None = None, *, cure: str | None = None) -> None:
         super().__init__(message)
-        self.cure = cure
+        self.cure, self.line_no = cure, lineno
 
     def __str__(self) -> str:
-        message = str(self.args[0])
-        return f"{message} {self.cure}" if self.cure else message
+        return f"{self.what} {self.cure}" if self.cure else self.what
+
+    @property
+    def message(self) -> str:
+        """The message, as flows written for Metaflow ask for it."""
+        return self.what
 
     @property
     def what(self) -> str:
         """The message without its cure."""
-        return str(self.args[0])
+        return str(self.args[0]) if self.args else ""
 
 
-class FlowError(StillrunError):
+class Mistake(StillrunError):
+    """Something in the flow file is written wrongly. Where it ends `python flow.py`, one sentence is told and no traceback."""
+
+    def __init__(self, message: str = "", lineno: int | None = None, *, cure: str | None = None) -> None:
+        super().__init__(message, lineno, cure=cure)
+        if sys.excepthook is sys.__excepthook__ and sys.argv[:1] != [""]:
+            sys.excepthook = _told_plainly
+
+
+def _told_plainly(kind: Any, err: Any, trail: Any) -> None:
+    """Instead of a traceback: where the user's file has it, what it is, and the cure."""
+    if not isinstance(err, Mistake):
+        sys.__excepthook__(kind, err, trail)
+        return
+    own = os.path.dirname(os.path.abspath(__file__)) + os.sep
+    place = ""
+    while trail is not None:
+        file = trail.tb_frame.f_code.co_filename
+        if not file.startswith((own, "<frozen")):
+            place = f"{file}:{trail.tb_lineno}: "
+        trail = trail.tb_next
+    sys.stderr.write(f"stillrun: {place}{err}\n")
+    raise SystemExit(2)
+
+
+class FlowError(Mistake):
     """The flow is written in a way that cannot run."""
 
     kind = "flow"
 
 
-class ParameterError(StillrunError):
+class ParameterError(Mistake):
     """A parameter's value is unknown, missing or of the wrong type."""
 
     kind = "parameter"

@@ -9,7 +9,7 @@ from stillrun.errors import ArtifactMissing, NextError, ReadOnly
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable, Iterator
     from typing import Any
 
     from stillrun.joined import Inputs
@@ -48,6 +48,12 @@ class FlowSpec:
     def __init__(self, use_cli: bool = True) -> None:
         if use_cli and not _as_library:
             _hand_over(type(self))
+
+    def __iter__(self) -> Iterator[Any]:
+        """The steps, as methods, in the order of definition."""
+        from stillrun.graph import steps_of
+
+        return iter([getattr(self, name) for name in steps_of(type(self))])
 
     # -- what a step calls -----------------------------------------------------------------
 
@@ -98,6 +104,8 @@ class FlowSpec:
     def __getattr__(self, name: str) -> Any:
         # called only when neither the instance nor the class has the name
         state = self._stillrun
+        if name in _FALLBACKS and (state is None or not state.knows(name)):
+            return _FALLBACKS[name](type(self))
         if state is None or (name[:1] == "_" and name not in state.inherited):
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
         return state.read(self, name)
@@ -112,6 +120,16 @@ class FlowSpec:
         inherited = state is not None and state.forget(name)
         if name in self.__dict__ or not inherited:
             _delete_own(self, name)
+
+
+def _script_name(flow: type) -> str:
+    import os
+
+    return os.path.basename(getattr(sys.modules.get(flow.__module__), "__file__", None) or "interactive")
+
+
+_FALLBACKS: dict[str, Callable[[type], str]] = {"name": lambda flow: flow.__name__, "script_name": _script_name}
+"""What a flow answers to where no artifact has the name: the flow's name, and its file's."""
 
 
 def _delete_own(flow: FlowSpec, name: str) -> None:

@@ -26,6 +26,7 @@ def problems_of(graph: Graph) -> list[Problem]:
     }
     reached = _reachable(edges, graph.start)
     problems += _catches(graph)
+    problems += _alone(graph)
     problems += _unreachable(graph, reached)
     cycle = _cycle(edges)
     if cycle:
@@ -129,6 +130,22 @@ def _catches(graph: Graph) -> list[Problem]:
         for name, node in graph.nodes.items()
         if (node.foreach is not None or node.switch is not None or node.parallel)
         and any(each["name"] == "catch" for each in node.decorators)
+    ]
+
+
+def _alone(graph: Graph) -> list[Problem]:
+    """A group of tasks comes of num_parallel alone."""
+    grouped = {target for node in graph.nodes.values() if node.parallel for target in node.next}
+    return [
+        problem_at(
+            graph,
+            "parallel_alone",
+            [name],
+            f"@parallel stands on {name!r}, to which no step goes on with num_parallel=",
+            f"Write self.next(self.{name}, num_parallel=N) in the step before it, or take @parallel off.",
+        )
+        for name, node in graph.nodes.items()
+        if name not in grouped and any(each["name"] == "parallel" for each in node.decorators)
     ]
 
 

@@ -41,8 +41,15 @@ _RUNNING = _all("stillrun.client", "Deployer ExecutingRun ExecutingTask NBDeploy
 _CORES = _all("stillrun.multicore", "parallel_imap_unordered parallel_map")
 _CARDS = _all(
     "stillrun.cards",
-    "Artifact Component Error EventsTimeline Image JSONViewer Markdown MetaflowCard MetaflowCardComponent ProgressBar "
-    "PythonCode Table ValueBox VegaChart YAMLViewer get_cards",
+    "Artifact Component DefaultCard Error EventsTimeline Image JSONViewer Markdown MetaflowCard MetaflowCardComponent "
+    "ProgressBar PythonCode Table ValueBox VegaChart YAMLViewer get_cards",
+)
+_PARSERS = _all(
+    "stillrun.config_parsers",
+    "conda_environment_yml_parser pyproject_toml_parser requirements_txt_parser yaml_parser",
+)
+_OWN = _all(
+    "stillrun", "FlowMutator MutableFlow MutableStep StepMutator USER_SKIP_STEP UserStepDecorator user_step_decorator"
 )
 _ERRORS = {
     "CommandException": ("stillrun.errors", "StillrunError"),
@@ -67,7 +74,7 @@ _ERRORS = {
 }
 
 MODULES: dict[str, dict[str, tuple[str, str]]] = {
-    "metaflow": {**_FLOW, **_READING, **_RUNNING, **_CORES, "profile": ("stillrun.multicore", "profile")},
+    "metaflow": {**_FLOW, **_READING, **_RUNNING, **_CORES, **_PARSERS, "profile": ("stillrun.multicore", "profile")},
     "metaflow.cards": _CARDS,
     "metaflow.client": _READING,
     "metaflow.client.core": _READING,
@@ -82,7 +89,20 @@ MODULES: dict[str, dict[str, tuple[str, str]]] = {
         "JSONTypeClass": _FLOW["JSONType"],
         "Parameter": _FLOW["Parameter"],
     },
-    "metaflow.plugins": {},
+    "metaflow.metaflow_config": _all("stillrun.metaflow_rest", "DATATOOLS_S3ROOT DEFAULT_METADATA"),
+    "metaflow.plugins": _PARSERS,
+    "metaflow.plugins.cards": {},
+    "metaflow.plugins.cards.card_client": {"Card": ("stillrun.cards", "Card"), "get_cards": _CARDS["get_cards"]},
+    "metaflow.plugins.cards.card_modules": _CARDS,
+    "metaflow.plugins.cards.card_modules.basic": _CARDS,
+    "metaflow.plugins.cards.card_modules.card": _CARDS,
+    "metaflow.plugins.cards.card_modules.components": _CARDS,
+    "metaflow.plugins.datatools": {"S3": _RUNNING["S3"]},
+    "metaflow.plugins.datatools.s3": {"S3": _RUNNING["S3"]},
+    "metaflow.plugins.parsers": _PARSERS,
+    "metaflow.plugins.project_decorator": {"project": _FLOW["project"]},
+    "metaflow.plugins.pypi": {},
+    "metaflow.plugins.pypi.parsers": _PARSERS,
     "metaflow.plugins.catch_decorator": {"FailureHandledByCatch": ("stillrun.caught", "CaughtException")},
     "metaflow.plugins.timeout_decorator": {"TimeoutException": _ERRORS["TimeoutException"]},
     "metaflow.runner": _RUNNING,
@@ -90,6 +110,13 @@ MODULES: dict[str, dict[str, tuple[str, str]]] = {
     "metaflow.runner.metaflow_runner": _RUNNING,
     "metaflow.runner.nbdeploy": _RUNNING,
     "metaflow.runner.nbrun": _RUNNING,
+    "metaflow.util": {"get_username": ("stillrun.metaflow_rest", "get_username")},
+    "metaflow.metaflow_version": {"get_version": ("stillrun.metaflow_rest", "get_version")},
+    "metaflow.user_decorators": {},
+    "metaflow.user_decorators.mutable_flow": {"MutableFlow": _OWN["MutableFlow"]},
+    "metaflow.user_decorators.mutable_step": {"MutableStep": _OWN["MutableStep"]},
+    "metaflow.user_decorators.user_flow_decorator": {"FlowMutator": _OWN["FlowMutator"]},
+    "metaflow.user_decorators.user_step_decorator": _OWN,
     "metaflow.user_configs": {},
     "metaflow.user_configs.config_parameters": {
         "Config": _FLOW["Config"],

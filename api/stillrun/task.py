@@ -105,6 +105,7 @@ def _prepared(loaded: LoadedFlow, spec: Mapping[str, Any], reader: ArtifactReade
         joins=spec["join"],
         splits_max=spec.get("splits_max"),
         last=spec["step"] == loaded.end,
+        joined=spec["inputs"] if spec["join"] else (),
     )
     flow: Any = object.__new__(loaded.flow)  # a flow's own __init__ is not run
     object.__setattr__(flow, "_stillrun", state)

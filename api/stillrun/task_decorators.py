@@ -5,7 +5,7 @@ And those that other systems act on, such as ``@schedule``: they are kept with t
 
 from __future__ import annotations
 
-from stillrun.decorators import ASKED, Asked, configurable, line_of_user
+from stillrun.decorators import ASKED, Asked, configurable, line_of_user, refuse_unknown
 from stillrun.errors import FlowError
 from stillrun.secret_values import SOURCES
 
@@ -34,6 +34,14 @@ __all__ = [
 ]
 
 SECRETS = "__stillrun_secrets__"  # list on a step: where its secrets are; it stays in the process
+_OPTIONS = {
+    "card": ("type", "id", "options", "scope", "timeout", "save_errors", "customize", "refresh_interval"),
+    "schedule": ("cron", "weekly", "daily", "hourly", "timezone"),
+    "trigger": ("event", "events", "options"),
+    "trigger_on_finish": ("flow", "flows", "options"),
+    "exit_hook": ("on_success", "on_error", "options"),
+}
+"""What decorators take that are only kept."""
 RETRIES_MAX = 4
 """As many as Metaflow allows."""
 
@@ -131,6 +139,7 @@ def parallel(target: Any = None) -> Any:
 @configurable
 def card(target: Any = None, **options: Any) -> Any:
     """Ask for a report on each task of the step: ``current.card`` takes what it is to show."""
+    refuse_unknown("card", options, _OPTIONS["card"])
     return _on("card", "step", target, options)
 
 
@@ -149,24 +158,28 @@ def project(target: Any = None, *, name: str, branch: str | None = None, product
 @configurable
 def schedule(target: Any = None, **options: Any) -> Any:
     """When a deployed flow runs: cron, hourly, daily, weekly. Kept with the run; it does nothing on this machine."""
+    refuse_unknown("schedule", options, _OPTIONS["schedule"])
     return _on("schedule", "flow", target, options)
 
 
 @configurable
 def trigger(target: Any = None, **options: Any) -> Any:
     """Which events start a deployed flow. Kept with the run; it does nothing on this machine."""
+    refuse_unknown("trigger", options, _OPTIONS["trigger"])
     return _on("trigger", "flow", target, options)
 
 
 @configurable
 def trigger_on_finish(target: Any = None, **options: Any) -> Any:
     """Which flows start a deployed flow when they end. Kept with the run; it does nothing on this machine."""
+    refuse_unknown("trigger_on_finish", options, _OPTIONS["trigger_on_finish"])
     return _on("trigger_on_finish", "flow", target, options)
 
 
 @configurable
 def exit_hook(target: Any = None, **options: Any) -> Any:
     """Functions to call after a deployed run. Kept by name with the run; it does nothing on this machine."""
+    refuse_unknown("exit_hook", options, _OPTIONS["exit_hook"])
     return _on("exit_hook", "flow", target, options)
 
 

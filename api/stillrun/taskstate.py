@@ -36,6 +36,7 @@ class TaskState:
         joins: bool,
         splits_max: int | None = None,
         last: bool = False,
+        joined: Sequence[Mapping[str, Any]] = (),
     ) -> None:
         self.step = step
         self.steps = steps  # name of every step -> its function
@@ -46,6 +47,7 @@ class TaskState:
         self.joins = joins
         self.splits_max = splits_max
         self.last = last
+        self.joined = joined  # the inputs of a join, as in a SPEC
         self.items: list[Any] | None = None  # what a foreach is over, when the artifact has no items by position
         self.next: dict[str, Any] | None = None
         self.overridden: dict[str, Any] = {}  # values that stand for artifacts of the inputs, in a spin
@@ -72,6 +74,10 @@ class TaskState:
             self._parameter_values[name] = value
         return name in self._parameters
 
+    def knows(self, name: str) -> bool:
+        """Whether there is an artifact of that name to read."""
+        return name in self.inherited
+
     def read(self, flow: FlowSpec, name: str) -> Any:
         """Load an inherited artifact and keep it on the instance."""
         ref = self.inherited.get(name)
@@ -91,7 +97,9 @@ class TaskState:
     def _missing(self, flow: FlowSpec, name: str) -> ArtifactMissing:
         there = sorted({*self.inherited, *(key for key in vars(flow) if key[:1] != "_")})
         if self.joins:
-            cure = f"A join inherits nothing: read inputs[0].{name}, or call self.merge_artifacts(inputs) first."
+            held = [f"{each['step']}/{each['task']}" for each in self.joined if name in each["artifacts"]]
+            where = f"{listed(held, most=4)} {'hold' if len(held) > 1 else 'holds'} one. " if held else ""
+            cure = f"{where}A join inherits nothing: read inputs[0].{name}, or call self.merge_artifacts(inputs) first."
         else:
             near = did_you_mean(name, [*there, *self._parameters], "self.")
             cure = near or f"There is: {listed(there)}."

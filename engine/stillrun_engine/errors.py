@@ -6,6 +6,7 @@ import signal
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from stillrun import client as names
 from stillrun_snapshot.errors import StillrunError
 
 __all__ = [
@@ -25,8 +26,8 @@ class EngineError(StillrunError):
     """The engine cannot do what was asked."""
 
 
-class NotFound(EngineError):
-    """A pathspec names nothing in this store."""
+class NotFound(EngineError, names.NotFound):
+    """A pathspec names nothing in this store. Flows know it by the name that the face has for it."""
 
 
 class HostLost(EngineError):

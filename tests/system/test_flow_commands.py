@@ -122,3 +122,23 @@ def test_a_tag_is_replaced(shown: Commands) -> None:
     called(shown, "run", "--tag", "old")
     assert called(shown, "tag", "replace", "old", "new", "--json").json["tags"] == ["new"]
     assert shown("tag", "replace", "new", command=("shown.py",)).code == 2
+
+
+MISTAKES = {
+    "an unknown argument": ("@retry(tmes=3)", "@retry does not take 'tmes'. Did you mean"),
+    "an unknown argument of what is only kept": ("@card(tpye='default')", "@card does not take 'tpye'"),
+    "a wrong value": ("@retry(times=100)", "a whole number from 0 to 4 is expected"),
+    "a position": ("@retry(3)", "with named arguments only"),
+}
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_a_mistake_is_one_sentence_whichever_way_the_file_is_run(stillrun: Commands, name: str) -> None:
+    written, told = MISTAKES[name]
+    text = f"from stillrun import FlowSpec, card, retry, step\n\n\nclass Wrong(FlowSpec):\n    {written}\n    @step\n"
+    stillrun.write("wrong.py", text + "    def start(self):\n        pass\n\n\nWrong()\n")
+    for done in (stillrun("run", command=("wrong.py",)), stillrun("run", "wrong.py")):
+        assert done.code == 2, done.err
+        assert told in done.err
+        assert "wrong.py:5: " in done.err
+        assert "Traceback" not in done.err

@@ -15,6 +15,8 @@ _LOCAL = {
     "datastore": "runs are kept in Stillrun's store: choose one with --store or STILLRUN_STORE",
     "metadata": "what is known of runs is in Stillrun's store",
 }
+_DECORATORS = "METAFLOW_DEFAULT_DECOSPECS"
+"""The variable that adds decorators to every step, with spaces between them."""
 _NOTHING = ("event-logger", "monitor", "package-suffixes", "datastore-root", "max-log-size", "runner-attribute-file")
 
 
@@ -36,7 +38,7 @@ def with_options(function: Any) -> Any:
     """Options that a run takes as Metaflow's does."""
     for option in (
         click.option("--tag", "tags", multiple=True, metavar="TAG", help="Tag the run; may be repeated."),
-        click.option("--with", "decorated", multiple=True, metavar="DECORATOR", help="A decorator for every step."),
+        click.option("--with", "decorated", multiple=True, metavar="DECORATOR", envvar=_DECORATORS, help="A decorator for every step."),
         click.option("--config", "configs", nargs=2, multiple=True, metavar="NAME FILE", help="A configuration of the flow."),
         click.option("--config-value", "config_values", nargs=2, multiple=True, metavar="NAME TEXT", help="A text for one."),
         click.option("--max-num-splits", "splits_max", type=click.IntRange(1), help="Most tasks of one foreach."),

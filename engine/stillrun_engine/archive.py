@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from stillrun_engine.errors import NotFound
 from stillrun_engine.history import lease_name
 from stillrun_engine.pathspec import Pathspec, nearest, resolve
 from stillrun_engine.plan import TaskKey
+from stillrun_snapshot.deferred import dataclass
 from stillrun_snapshot.digest import Digest
 from stillrun_snapshot.lease import Lease
 from stillrun_snapshot.store import Store

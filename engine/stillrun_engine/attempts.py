@@ -6,13 +6,14 @@ import heapq
 import itertools
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from stillrun_engine.executor import Finished
 from stillrun_engine.outcome import error_of_task
 from stillrun_engine.plan import TaskKey, WaitingTask
 from stillrun_engine.task_rules import TaskRules
+from stillrun_snapshot.deferred import dataclass
 from stillrun_snapshot.digest import Digest
 
 __all__ = ["Attempts", "Tried"]

@@ -7,7 +7,7 @@ fetched. Halves are tried until one change is left that makes the difference on 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 
 from stillrun_engine.archive import KeptRun
 from stillrun_engine.errors import EngineError
@@ -17,6 +17,7 @@ from stillrun_engine.stopping import StopSignals
 from stillrun_envs.dependencies import Change, changes_between
 from stillrun_envs.errors import EnvError
 from stillrun_envs.lock import Lock, read_lock
+from stillrun_snapshot.deferred import dataclass
 from stillrun_snapshot.digest import Digest
 from stillrun_snapshot.store import Store
 

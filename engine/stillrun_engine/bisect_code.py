@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from pathlib import Path
 
 from stillrun_engine.archive import KeptRun, open_run
@@ -15,6 +15,7 @@ from stillrun_engine.reporter import Reporter
 from stillrun_engine.stopping import StopSignals
 from stillrun_engine.workspace import root_of
 from stillrun_snapshot.commits import Commit, capture_commit, commits_between
+from stillrun_snapshot.deferred import dataclass
 from stillrun_snapshot.digest import Digest
 from stillrun_snapshot.store import Store
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from stillrun_engine.closure import Kind
 from stillrun_engine.errors import EngineError
+from stillrun_snapshot.deferred import dataclass
 from stillrun_snapshot.digest import Digest
 from stillrun_snapshot.errors import RecordError, StoreError
 from stillrun_snapshot.record import canonical_bytes, parse_record

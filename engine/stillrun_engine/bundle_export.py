@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass
 from typing import BinaryIO
 
 from stillrun_engine.archive import KeptRun
 from stillrun_engine.bundle import CONTENTS, SUMS, Contents, LeftOut, member_name, sums_line
 from stillrun_engine.closure import Kind, Needed
 from stillrun_engine.run_refs import beside, refs_of_runs, whole_closure, whole_locks
+from stillrun_snapshot.deferred import dataclass
 from stillrun_snapshot.digest import BLOCK, Digest, digest_of
 from stillrun_snapshot.plain_tar import END, member_header, padding
 from stillrun_snapshot.store import LOOSE_MIN, Store

@@ -9,7 +9,6 @@ import hashlib
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
@@ -19,6 +18,7 @@ from stillrun_engine.carry import Carried, Told, check_runs, refuse_clashes, set
 from stillrun_engine.errors import EngineError, sentence
 from stillrun_engine.pathspec import Pathspec
 from stillrun_engine.run_refs import beside, whole_closure
+from stillrun_snapshot.deferred import dataclass
 from stillrun_snapshot.digest import Digest, digest_of
 from stillrun_snapshot.errors import RecordError, StoreError
 from stillrun_snapshot.intake import take_in

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 
 from stillrun_engine.reads import ReadService
+from stillrun_snapshot.deferred import dataclass
 
 __all__ = ["Caller"]
 

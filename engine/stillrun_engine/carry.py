@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 from stillrun_engine.bundle import BundleRefused, LeftOut
 from stillrun_engine.errors import EngineError, NotFound, RunDamaged
 from stillrun_engine.evidence import check_evidence, evidence_ref
 from stillrun_engine.pathspec import LATEST, Pathspec
+from stillrun_snapshot.deferred import dataclass
 from stillrun_snapshot.digest import Digest
 from stillrun_snapshot.errors import ObjectCorrupt, ObjectMissing, RefConflict, StillrunError, StoreFull, StoreReadOnly
 from stillrun_snapshot.record import parse_record

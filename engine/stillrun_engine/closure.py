@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any, Literal
 
 from stillrun_engine.archive import KeptRun
 from stillrun_envs.lock import read_lock
+from stillrun_snapshot.deferred import dataclass
 from stillrun_snapshot.digest import Digest, digest_of
 from stillrun_snapshot.errors import ObjectCorrupt, ObjectMissing
 from stillrun_snapshot.record import canonical_bytes

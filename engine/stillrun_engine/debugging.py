@@ -6,7 +6,6 @@ import json
 import struct
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 from stillrun_engine.archive import KeptRun, key_of
@@ -23,6 +22,7 @@ from stillrun_engine.reporter import Reporter
 from stillrun_engine.workspace import lay_out, make_workspace
 from stillrun_snapshot.checkout import checkout
 from stillrun_snapshot.clock import utc_now
+from stillrun_snapshot.deferred import dataclass
 from stillrun_snapshot.digest import Digest
 
 __all__ = ["OpenedTask", "opened_task"]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -21,6 +20,7 @@ from stillrun_engine.plan import Split, TaskKey
 from stillrun_engine.reporter import Reporter
 from stillrun_engine.task_rules import PLAIN, TaskRules
 from stillrun_snapshot.clock import Clock, timestamp
+from stillrun_snapshot.deferred import dataclass
 from stillrun_snapshot.digest import Digest
 from stillrun_snapshot.store import Store
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property, lru_cache, partial
 from typing import Any
 
@@ -12,6 +11,7 @@ from stillrun_engine.archive import KeptRun
 from stillrun_engine.judge import ArtifactVerdict, TaskVerdict, judge_task
 from stillrun_engine.policy import Policy
 from stillrun_envs.dependencies import Change, changes_between
+from stillrun_snapshot.deferred import dataclass
 from stillrun_snapshot.digest import Digest
 from stillrun_snapshot.store import Store
 from stillrun_snapshot.tree import Entry, FileEntry, tree_files

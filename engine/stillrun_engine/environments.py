@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from stillrun_engine.archive import open_run
@@ -19,6 +18,7 @@ from stillrun_envs.asking import asked_of_file, platforms_in
 from stillrun_envs.hints import known_locks
 from stillrun_envs.request import EnvRequest
 from stillrun_envs.resolver import target_for
+from stillrun_snapshot.deferred import dataclass
 from stillrun_snapshot.digest import Digest
 from stillrun_snapshot.refs import RefChange
 from stillrun_snapshot.store import Store

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Protocol
 
 from stillrun_engine.host_process import Frame
 from stillrun_engine.plan import TaskKey
+from stillrun_snapshot.deferred import dataclass
 
 __all__ = ["Event", "Executor", "Finished", "Output", "Started", "TaskWork"]
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import importlib.util
+import time
 from functools import lru_cache
 from pathlib import Path
 
 from stillrun_engine.errors import EngineError
 from stillrun_snapshot.digest import Digest
+from stillrun_snapshot.statcache import StatCache
 from stillrun_snapshot.store import Store
 from stillrun_snapshot.tree import Entry, FileEntry, put_tree
 
@@ -15,12 +17,20 @@ __all__ = ["keep_face"]
 
 
 def keep_face(store: Store) -> Digest:
-    """The tree of the `stillrun` package installed beside this engine. Nothing of it is imported."""
+    """The tree of the `stillrun` package installed beside this engine. Nothing of it is imported, or read while unchanged."""
     folder = _package_folder()
+    cache = StatCache.load(store.root / "cache" / "stat", folder)
+    found = {path: path.stat() for path in sorted(p for p in folder.rglob("*") if _belongs(p))}
+    known = {path: cache.digest(path.name, status) for path, status in found.items() if path.parent == folder}
+    absent = store.absent(digest for digest in known.values() if digest is not None)
     entries: dict[str, Entry] = {}
-    for path in sorted(p for p in folder.rglob("*") if _belongs(p)):
-        data = path.read_bytes()
-        entries[path.relative_to(folder.parent).as_posix()] = FileEntry(store.put(data, compress=True), len(data))
+    for path, status in found.items():
+        digest = known.get(path)
+        if digest is None or digest in absent:
+            digest = store.put(path.read_bytes(), compress=True)
+            cache.add(path.name, status, digest, time.time_ns())
+        entries[path.relative_to(folder.parent).as_posix()] = FileEntry(digest, status.st_size)
+    cache.save()
     return put_tree(store, entries)
 
 

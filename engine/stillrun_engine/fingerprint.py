@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import cached_property
 
 from stillrun_engine.mentions import LISTING
 from stillrun_engine.modules import LOOSE, Importer, Module, Uses, dumped, imports_of, is_dynamic, uses_of
+from stillrun_snapshot.deferred import dataclass
 from stillrun_snapshot.digest import Digest, digest_of
 from stillrun_snapshot.record import canonical_bytes
 from stillrun_snapshot.store import Store

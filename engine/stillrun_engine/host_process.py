@@ -12,11 +12,11 @@ import tempfile
 from collections import deque
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
 from stillrun_engine.errors import HostLost
+from stillrun_snapshot.deferred import dataclass
 
 __all__ = ["PROTOCOL", "Frame", "HostProcess", "Launch", "settled"]
 
@@ -84,6 +84,7 @@ class HostProcess:
         self._socket = ours
         self._unsent: deque[memoryview] = deque()
         self._received = bytearray()
+        self._begun: Mapping[str, Any] | None = None  # the request that was sent and not asked for yet
         self.children: dict[str, int] = {}
         """Process groups of the tasks that run now, by key, so that they can be ended if the host is lost."""
 
@@ -141,11 +142,19 @@ class HostProcess:
             if len(data) < _READ:
                 return self._frames()
 
+    def begin(self, header: Mapping[str, Any]) -> None:
+        """Send a request and go on; ``ask`` with the same header waits for its answer."""
+        self._begun = header
+        self.send(header)
+
     def ask(self, header: Mapping[str, Any], body: bytes = b"") -> Frame:
         """Send a request and wait for the next frame, its answer. Only before tasks run."""
         self._socket.setblocking(True)
         try:
-            self.send(header, body)
+            if header is not self._begun:
+                self.send(header, body)
+            self._begun = None
+            self.flush()
             while True:
                 frames = self.receive()
                 if frames:

@@ -8,10 +8,11 @@ was granted before the run; ``not_comparable``; ``different``, and ``missing`` a
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from stillrun_engine.parts import content_digest
+from stillrun_snapshot.deferred import dataclass
 
 __all__ = ["LEVELS", "ArtifactVerdict", "TaskVerdict", "judge_artifact", "judge_task", "worst"]
 

@@ -6,11 +6,11 @@ import json
 import os
 import shutil
 import subprocess
-from dataclasses import dataclass
 from pathlib import Path
 
 from stillrun_engine.debugging import OpenedTask
 from stillrun_engine.errors import EngineError
+from stillrun_snapshot.deferred import dataclass
 
 __all__ = ["Notebook", "notebook_of"]
 

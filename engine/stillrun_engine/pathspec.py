@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 from stillrun_engine.errors import EngineError, NotFound
+from stillrun_snapshot.deferred import dataclass
 from stillrun_snapshot.store import Store
 
 __all__ = ["LATEST", "Pathspec", "nearest", "parse_pathspec", "resolve"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +13,7 @@ from stillrun_engine.errors import EngineError
 from stillrun_engine.host_process import HostProcess, Launch, settled
 from stillrun_engine.warm import launch_ambient
 from stillrun_envs.ambient import ambient_environment
+from stillrun_snapshot.deferred import dataclass
 from stillrun_snapshot.digest import Digest
 from stillrun_snapshot.store import Store
 

@@ -7,8 +7,10 @@ of any, ``(2,)`` for the third item, ``(2, 0)`` for the first item of a foreach 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
+
+from stillrun_snapshot.deferred import dataclass
 
 __all__ = ["Graph", "Plan", "Position", "Split", "TaskKey", "WaitingTask"]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,7 @@ from stillrun_engine.warm import WarmHost
 from stillrun_engine.workspace import root_of
 from stillrun_snapshot.capture import Captured, capture_code
 from stillrun_snapshot.checkout import checkout
+from stillrun_snapshot.deferred import dataclass
 from stillrun_snapshot.digest import Digest
 from stillrun_snapshot.store import Store
 
@@ -103,20 +104,20 @@ def describe(store: Store, request: RunRequest, stop: StopSignals, warm: WarmHos
     try:
         captured = _code(store, request)
         flow_file = store.get_record(captured.code, "code")["flow_file"]
-        tree = checkout(store, captured.tree)
+        load = load_request(
+            checkout(store, captured.tree),
+            flow_file,
+            request.flow_file,
+            request.class_name,
+            caller.cwd,
+            configs=request.configs,
+            decorated=request.decorated,
+        )
+        warm.process.begin(load)  # it imports the flow while we look at its environment
         ambient = ambient_of(store, caller)
     except BaseException:
         warm.process.close()
         raise
-    load = load_request(
-        tree,
-        flow_file,
-        request.flow_file,
-        request.class_name,
-        caller.cwd,
-        configs=request.configs,
-        decorated=request.decorated,
-    )
     executor = LocalExecutor(request.max_workers, load, fresh=request.fresh_process, wake=stop.wake)
     try:
         executor.offer(ambient, warm.launch, warm.process)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -45,6 +45,7 @@ from stillrun_engine.work import work_through
 from stillrun_engine.workspace import Workspace, lay_out, lay_out_for_some, make_workspace
 from stillrun_snapshot.capture import capture_code
 from stillrun_snapshot.clock import Clock, utc_now
+from stillrun_snapshot.deferred import dataclass
 from stillrun_snapshot.digest import Digest
 
 __all__ = ["ReplayOutcome", "ReplayRequest", "replay_run"]

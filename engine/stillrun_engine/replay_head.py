@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from stillrun_engine.machine import machine_facts
 from stillrun_engine.parts import keep_output
 from stillrun_engine.pathspec import nearest
 from stillrun_snapshot.clock import Clock
+from stillrun_snapshot.deferred import dataclass
 from stillrun_snapshot.digest import Digest
 
 __all__ = ["Changed", "ReplayRequest", "head_of", "identity_of", "other_parameters"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from stillrun_envs.enclosure import Enclosure
 from stillrun_envs.errors import EnvError
 from stillrun_envs.lock import read_lock
 from stillrun_snapshot.checkout import checkout
+from stillrun_snapshot.deferred import dataclass
 from stillrun_snapshot.digest import Digest
 
 __all__ = ["ReplayPlace", "needed_folders", "recorded_caller", "recorded_load", "refuse_damage", "replay_places"]

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from stillrun_engine.items import ItemIndex
 from stillrun_engine.mentions import changes, mentioned
 from stillrun_engine.plan import TaskKey, WaitingTask
 from stillrun_engine.references import references
+from stillrun_snapshot.deferred import dataclass
 from stillrun_snapshot.digest import Digest, digest_of_file
 
 __all__ = ["Reuse", "Today"]

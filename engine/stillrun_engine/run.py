@@ -5,7 +5,6 @@ from __future__ import annotations
 import getpass
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +26,7 @@ from stillrun_engine.work import work_through
 from stillrun_envs.ambient import keep_ambient
 from stillrun_envs.lock import read_lock
 from stillrun_snapshot.clock import Clock, utc_now
+from stillrun_snapshot.deferred import dataclass
 from stillrun_snapshot.digest import Digest
 from stillrun_snapshot.store import Store
 

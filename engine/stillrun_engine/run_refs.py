@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 
 from stillrun_engine.archive import KeptRun
 from stillrun_engine.closure import Needed, needed_objects
 from stillrun_engine.errors import EngineError
 from stillrun_engine.evidence import evidence_of, evidence_ref
 from stillrun_envs.lock import read_lock
+from stillrun_snapshot.deferred import dataclass
 from stillrun_snapshot.digest import Digest, digest_of
 from stillrun_snapshot.store import Store
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -29,6 +29,7 @@ from stillrun_engine.task_rules import PLAIN, TaskRules, rules_of
 from stillrun_engine.warm import WarmHost
 from stillrun_engine.work import work_through
 from stillrun_snapshot.clock import Clock, utc_now
+from stillrun_snapshot.deferred import dataclass
 from stillrun_snapshot.digest import Digest
 from stillrun_snapshot.refs import RefChange
 from stillrun_snapshot.store import Store

@@ -9,7 +9,7 @@ from __future__ import annotations
 import platform
 import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from stillrun_engine.archive import KeptRun
 from stillrun_engine.replay import ReplayOutcome, ReplayRequest, replay_run
 from stillrun_engine.reporter import Reporter
 from stillrun_engine.stopping import StopSignals
+from stillrun_snapshot.deferred import dataclass
 
 __all__ = ["AXES", "Cause", "Causes", "find_causes"]
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 from stillrun_engine.caller import Caller
 from stillrun_engine.face import keep_face
 from stillrun_engine.host_process import HostProcess, Launch, settled
 from stillrun_snapshot.checkout import checkout
+from stillrun_snapshot.deferred import dataclass
 from stillrun_snapshot.digest import Digest
 from stillrun_snapshot.store import Store
 

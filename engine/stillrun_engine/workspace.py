@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from stillrun_engine.errors import ReplayRefused
 from stillrun_engine.plan import TaskKey
 from stillrun_envs.enclosure import Enclosure, too_wide
 from stillrun_snapshot.checkout import export_tree
+from stillrun_snapshot.deferred import dataclass
 from stillrun_snapshot.digest import Digest, digest_of_file
 from stillrun_snapshot.store import Store
 

@@ -7,8 +7,9 @@ files only; any other file is not read.
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
 from pathlib import Path
+
+from stillrun_snapshot.deferred import dataclass
 
 __all__ = ["Elf", "read_elf"]
 

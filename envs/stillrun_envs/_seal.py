@@ -13,8 +13,9 @@ import tempfile
 import time
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+
+from stillrun_snapshot.deferred import dataclass
 
 __all__ = ["IGNORED", "Changes", "Extent", "extent_of", "files_below", "on_disk", "seal_of", "suspects"]
 

@@ -12,11 +12,12 @@ import os
 import tarfile
 import unicodedata
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
 import zstandard
+
+from stillrun_snapshot.deferred import dataclass
 
 __all__ = ["Entry", "TarballError", "unpack", "write"]
 

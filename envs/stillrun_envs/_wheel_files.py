@@ -11,11 +11,11 @@ import json
 import os
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from stillrun_envs.errors import BuildError
 from stillrun_envs.lock import PinnedPackage
+from stillrun_snapshot.deferred import dataclass
 from stillrun_snapshot.digest import Digest, digest_of, digest_of_file
 
 __all__ = ["WheelFiles", "read_wheels", "refuse_clashes", "refuse_strangers"]

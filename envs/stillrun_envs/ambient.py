@@ -112,7 +112,7 @@ def _watched(sites: Sequence[Path]) -> list[list[Any]]:
 
 
 def _unchanged(watched: list[list[Any]]) -> bool:
-    return all(file_identity(Path(path)) == identity for path, identity in watched)
+    return all(file_identity(path) == identity for path, identity in watched)
 
 
 def _record(facts: PythonFacts, sites: Sequence[Path], found: Sequence[Installed]) -> dict[str, object]:

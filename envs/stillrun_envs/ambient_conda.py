@@ -10,7 +10,6 @@ import os
 import shutil
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
@@ -21,6 +20,7 @@ from stillrun_envs.lock import NotKept, PinnedPackage, package_from_record
 from stillrun_envs.memo import Memo
 from stillrun_envs.repack import UnpackableError
 from stillrun_envs.watched import Watch
+from stillrun_snapshot.deferred import dataclass
 from stillrun_snapshot.digest import Digest, digest_of_file
 from stillrun_snapshot.errors import StoreError
 from stillrun_snapshot.store import Store

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,6 +20,7 @@ from stillrun_envs.formats.listing import Asked, Listing
 from stillrun_envs.location import without_credentials_in
 from stillrun_envs.platforms import Target
 from stillrun_envs.request import DEFAULT_CHANNELS, EnvRequest
+from stillrun_snapshot.deferred import dataclass
 
 __all__ = ["asked_of_file", "platforms_in", "platforms_of", "request_from"]
 

@@ -10,7 +10,7 @@ import os
 import re
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,7 @@ from stillrun_envs.platforms import Target
 from stillrun_envs.prefix import Prefix
 from stillrun_envs.sources import SourceRef, opened_source
 from stillrun_envs.toml import parse_toml
+from stillrun_snapshot.deferred import dataclass
 from stillrun_snapshot.digest import Digest, digest_of_file
 from stillrun_snapshot.store import Store
 

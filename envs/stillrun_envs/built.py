@@ -15,13 +15,14 @@ import stat
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 
 from stillrun_envs import _seal
 from stillrun_envs._holds import building, let_go, still, use
 from stillrun_envs._seal import Changes, Extent, extent_of, files_below, seal_of
 from stillrun_envs.errors import BuildError
+from stillrun_snapshot.deferred import dataclass
 from stillrun_snapshot.digest import Digest, digest_of, digest_of_file
 from stillrun_snapshot.errors import StoreError
 from stillrun_snapshot.record import canonical_bytes

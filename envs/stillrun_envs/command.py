@@ -8,10 +8,10 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from stillrun_envs.errors import EnvError
+from stillrun_snapshot.deferred import dataclass
 
 __all__ = ["Outcome", "quiet_environment", "run", "uv"]
 

@@ -7,7 +7,6 @@ import re
 import shutil
 import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from stillrun_envs.errors import BuildError, EnvError, FetchError, LockError, Re
 from stillrun_envs.link_scripts import run_link_scripts
 from stillrun_envs.location import without_credentials_in
 from stillrun_envs.lock import PinnedPackage
+from stillrun_snapshot.deferred import dataclass
 from stillrun_snapshot.digest import Digest
 from stillrun_snapshot.store import Store
 

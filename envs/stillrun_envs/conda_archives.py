@@ -9,7 +9,7 @@ import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -22,6 +22,7 @@ from stillrun_envs.fetch import Wanted, fetch
 from stillrun_envs.location import local_path, without_credentials
 from stillrun_envs.memo import Memo
 from stillrun_envs.network import Network
+from stillrun_snapshot.deferred import dataclass
 from stillrun_snapshot.digest import Digest, digest_of_file
 from stillrun_snapshot.errors import StoreError
 from stillrun_snapshot.store import Store

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
+
+from stillrun_snapshot.deferred import dataclass
 
 __all__ = ["Note", "NotedFile", "read_notes"]
 

@@ -15,7 +15,6 @@ import re
 import tarfile
 import zipfile
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
@@ -23,6 +22,7 @@ import zstandard
 
 from stillrun_envs.conda_notes import Note, NotedFile
 from stillrun_envs.repack import UnpackableError
+from stillrun_snapshot.deferred import dataclass
 
 __all__ = ["pack"]
 

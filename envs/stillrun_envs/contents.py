@@ -12,7 +12,6 @@ import re
 import tarfile
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from email.parser import HeaderParser
 from typing import Any, BinaryIO, Literal
 
@@ -21,6 +20,7 @@ from packaging.utils import canonicalize_name
 
 from stillrun_envs.errors import LockError
 from stillrun_envs.lock import PinnedPackage
+from stillrun_snapshot.deferred import dataclass
 from stillrun_snapshot.digest import Digest
 from stillrun_snapshot.store import Store
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
 
@@ -18,6 +17,7 @@ from stillrun_envs.errors import LockError
 from stillrun_envs.hints import read_hints
 from stillrun_envs.lock import Lock, PinnedPackage, read_lock
 from stillrun_envs.platforms import PLATFORMS, Target, platform_of
+from stillrun_snapshot.deferred import dataclass
 from stillrun_snapshot.digest import Digest
 from stillrun_snapshot.store import Store
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from stillrun_envs import command
 from stillrun_envs.errors import EnvError, InterpreterError
 from stillrun_envs.memo import Memo, Remembers, file_identity
+from stillrun_snapshot.deferred import dataclass
 
 __all__ = ["OLDEST", "PythonFacts", "describe_python", "find_python", "version_numbers"]
 

@@ -8,9 +8,10 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterable
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+
+from stillrun_snapshot.deferred import dataclass
 
 __all__ = ["Enclosure", "too_wide"]
 

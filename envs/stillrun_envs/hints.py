@@ -7,9 +7,10 @@ Format: docs/spec/lock.md.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import Any
 
+from stillrun_snapshot.deferred import dataclass
 from stillrun_snapshot.digest import Digest
 from stillrun_snapshot.record import parse_record
 from stillrun_snapshot.refs import RefChange

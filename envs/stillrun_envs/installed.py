@@ -10,7 +10,6 @@ import json
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from email.parser import HeaderParser
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from typing import Any
 from packaging.utils import canonicalize_name
 
 from stillrun_envs.location import without_credentials
+from stillrun_snapshot.deferred import dataclass
 from stillrun_snapshot.digest import Digest, digest_of
 
 __all__ = ["Installed", "RecordRow", "installed_distributions", "owned_modules", "read_record"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Literal, get_args
 
 from stillrun_envs.conda import Solved
@@ -16,6 +15,7 @@ from stillrun_envs.location import local_path, without_credentials
 from stillrun_envs.lock import PinnedPackage, read_lock
 from stillrun_envs.network import Network
 from stillrun_envs.pypi import Chosen
+from stillrun_snapshot.deferred import dataclass
 from stillrun_snapshot.digest import Digest
 from stillrun_snapshot.store import Store
 

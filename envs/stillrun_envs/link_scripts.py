@@ -6,11 +6,11 @@ import json
 import os
 import stat
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 from stillrun_envs import command
 from stillrun_envs.errors import BuildError
+from stillrun_snapshot.deferred import dataclass
 
 __all__ = ["run_link_scripts"]
 

@@ -11,7 +11,7 @@ import shutil
 import zipfile
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from packaging.utils import InvalidWheelFilename, canonicalize_version, parse_wheel_filename
@@ -25,6 +25,7 @@ from stillrun_envs.location import without_credentials
 from stillrun_envs.lock import PinnedPackage, read_lock
 from stillrun_envs.network import Network, index_environment
 from stillrun_envs.simple_index import Indexes, IndexFile, files_of
+from stillrun_snapshot.deferred import dataclass
 from stillrun_snapshot.digest import Digest
 from stillrun_snapshot.store import Store
 

@@ -109,10 +109,10 @@ class Memo:
         return None if self._broken else self._cache
 
 
-def file_identity(path: Path) -> list[int] | None:
+def file_identity(path: Path | str) -> list[int] | None:
     """What changes when a file does: device, inode, size and both times; None when there is no such file."""
     try:
-        found = path.stat()
+        found = os.stat(path)  # noqa: PTH116  # five times as fast for text, of which some hundreds are looked at
     except OSError:
         return None
     return [found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns]

@@ -8,7 +8,7 @@ import os
 import shutil
 import ssl
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import cached_property
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -16,6 +16,7 @@ from urllib.parse import unquote, urlsplit
 import urllib3
 
 from stillrun_envs import command
+from stillrun_snapshot.deferred import dataclass
 
 __all__ = ["Network", "index_environment"]
 

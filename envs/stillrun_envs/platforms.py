@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 import sysconfig
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
 from packaging import tags
 
 from stillrun_envs.discovery import PythonFacts, version_numbers
 from stillrun_envs.errors import LockError, RequestError
+from stillrun_snapshot.deferred import dataclass
 
 __all__ = ["PLATFORMS", "Target", "platform_of", "runs_here", "spoken"]
 

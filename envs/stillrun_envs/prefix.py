@@ -6,7 +6,6 @@ import os
 import shutil
 import sysconfig
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -27,6 +26,7 @@ from stillrun_envs.errors import BuildError, EnvDamaged
 from stillrun_envs.interpreter import unpacked_interpreter
 from stillrun_envs.lock import Lock, read_lock
 from stillrun_envs.platforms import platform_of, runs_here, spoken
+from stillrun_snapshot.deferred import dataclass
 from stillrun_snapshot.digest import Digest, digest_of
 from stillrun_snapshot.errors import StoreError
 from stillrun_snapshot.record import canonical_bytes

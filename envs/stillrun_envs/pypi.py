@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -29,6 +29,7 @@ from stillrun_envs.simple_index import Indexes, IndexFile, files_of, newest_sdis
 from stillrun_envs.sources import SourceRef, source_of
 from stillrun_envs.toml import parse_toml
 from stillrun_envs.uv import Asking, Question, compiled, failure
+from stillrun_snapshot.deferred import dataclass
 from stillrun_snapshot.digest import Digest
 
 __all__ = ["Chosen", "locate", "resolve"]

@@ -15,12 +15,12 @@ import os
 import re
 import zipfile
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 
 from stillrun_envs.installed import Installed, headers, read_record
+from stillrun_snapshot.deferred import dataclass
 from stillrun_snapshot.digest import Digest, digest_of_file
 
 __all__ = ["Repacked", "UnpackableError", "repack", "source_files"]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
@@ -30,6 +30,7 @@ from stillrun_envs.network import Network
 from stillrun_envs.platforms import Target
 from stillrun_envs.prefix import prefix_for
 from stillrun_envs.request import EnvRequest
+from stillrun_snapshot.deferred import dataclass
 from stillrun_snapshot.digest import Digest, digest_of
 from stillrun_snapshot.record import canonical_bytes
 from stillrun_snapshot.store import Store

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from html.parser import HTMLParser
 from pathlib import Path
@@ -23,6 +22,7 @@ from stillrun_envs.errors import FetchError
 from stillrun_envs.formats.artifacts import name_of_file, sdist_suffix, version_of_file
 from stillrun_envs.location import file_name, local_path, without_credentials
 from stillrun_envs.network import Network
+from stillrun_snapshot.deferred import dataclass
 from stillrun_snapshot.digest import Digest
 
 __all__ = ["IndexFile", "Indexes", "files_of", "newest_sdist"]

@@ -7,7 +7,6 @@ import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -22,6 +21,7 @@ from stillrun_envs.location import file_name, without_credentials, without_crede
 from stillrun_envs.memo import file_identity
 from stillrun_envs.network import Network
 from stillrun_envs.source_archives import unpack, write_tar
+from stillrun_snapshot.deferred import dataclass
 from stillrun_snapshot.digest import Digest, digest_of, digest_of_file
 from stillrun_snapshot.selection import IgnoreRules, is_secret
 from stillrun_snapshot.store import Store

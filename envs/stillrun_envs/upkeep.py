@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Literal
@@ -18,6 +17,7 @@ from stillrun_envs._seal import on_disk
 from stillrun_envs.built import clear_unused_leftovers, discard_unused, extent, marked, suspects
 from stillrun_envs.prefix import bytecode_folder, usable_here
 from stillrun_snapshot.clock import Clock, utc_now
+from stillrun_snapshot.deferred import dataclass
 from stillrun_snapshot.digest import Digest
 from stillrun_snapshot.errors import StoreError
 from stillrun_snapshot.store import Store

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from stillrun_envs import command
@@ -12,6 +12,7 @@ from stillrun_envs.errors import EnvError, FetchError, Offline, ResolveError
 from stillrun_envs.location import without_credentials_in
 from stillrun_envs.platforms import Target
 from stillrun_envs.request import EnvRequest
+from stillrun_snapshot.deferred import dataclass
 
 __all__ = ["Asking", "Question", "compiled", "failure"]
 

@@ -7,12 +7,12 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 from stillrun_snapshot._disk import remove_quietly
 from stillrun_snapshot._pack import OPEN_SUFFIX, SEALED_SUFFIX, PackEntry, pack_path, scan_pack
+from stillrun_snapshot.deferred import dataclass
 from stillrun_snapshot.digest import Digest
 
 __all__ = ["Catalog", "Held"]

@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import re
 import tempfile
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 
 from stillrun_snapshot._layout import STORE_MARK
+from stillrun_snapshot.deferred import dataclass
 from stillrun_snapshot.errors import CaptureError
 from stillrun_snapshot.selection import IGNORE_FILE, CaptureLimits, IgnoreRules, LeftOut, is_secret
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import re
 import subprocess
-from dataclasses import dataclass
 from pathlib import Path
 
+from stillrun_snapshot.deferred import dataclass
 from stillrun_snapshot.errors import CaptureError
 from stillrun_snapshot.statcache import StatCache
 

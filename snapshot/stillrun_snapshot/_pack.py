@@ -9,11 +9,11 @@ import struct
 import time
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from stillrun_snapshot._disk import fresh_name, remove_quietly, sync_folder, write_all
+from stillrun_snapshot.deferred import dataclass
 from stillrun_snapshot.digest import Digest, digest_of
 
 __all__ = ["ENTRY_LIMIT", "MAGIC", "RAW", "ZSTD", "PackEntry", "PackScan", "PackWriter", "pack_path", "scan_pack"]

@@ -6,11 +6,12 @@ import os
 import stat
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 
 from stillrun_snapshot._folder import list_folder
 from stillrun_snapshot._git import GitState, git_diff, git_remotes, git_state, work_tree_of
+from stillrun_snapshot.deferred import dataclass
 from stillrun_snapshot.digest import Digest
 from stillrun_snapshot.errors import CaptureError
 from stillrun_snapshot.selection import IGNORE_FILE, CaptureLimits, IgnoreRules, LeftOut, is_secret

@@ -8,10 +8,10 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import TracebackType
-from urllib.parse import quote
 
 from stillrun_snapshot._disk import write_all, writing
 from stillrun_snapshot.digest import Digest
@@ -21,6 +21,7 @@ from stillrun_snapshot.refs import RefChange
 __all__ = ["Lease", "take_over"]
 
 
+_PLAIN = re.compile(r"[A-Za-z0-9_.~@+=,-]+")  # what quoting leaves as it is
 _PID_MAX = 20  # bytes: a file that is no longer holds no notes
 
 
@@ -135,7 +136,13 @@ def _noted(descriptor: int) -> list[RefChange]:
 
 
 def _path(store_root: Path, name: str) -> Path:
-    return Path(store_root) / "locks" / quote(name, safe="@+=,")
+    return Path(store_root) / "locks" / (name if _PLAIN.fullmatch(name) else _quoted(name))
+
+
+def _quoted(name: str) -> str:
+    from urllib.parse import quote  # which costs more to import than a command may
+
+    return quote(name, safe="@+=,")
 
 
 def _lock(descriptor: int) -> bool:

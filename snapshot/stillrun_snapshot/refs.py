@@ -7,7 +7,6 @@ import os
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 from typing import Any, Final
@@ -15,6 +14,7 @@ from typing import Any, Final
 from stillrun_snapshot._catalog import Catalog, set_meta, transaction
 from stillrun_snapshot._disk import sync_folder, write_all, write_failure
 from stillrun_snapshot.clock import Clock, timestamp
+from stillrun_snapshot.deferred import dataclass
 from stillrun_snapshot.digest import Digest, digest_of
 from stillrun_snapshot.errors import ObjectMissing, RecordError, RefConflict, StoreError
 from stillrun_snapshot.record import canonical_bytes, parse_record

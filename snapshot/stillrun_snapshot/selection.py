@@ -8,8 +8,9 @@ from __future__ import annotations
 import fnmatch
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
+
+from stillrun_snapshot.deferred import dataclass
 
 __all__ = ["IGNORE_FILE", "CaptureLimits", "IgnoreRules", "LeftOut", "is_secret", "is_source"]
 

@@ -7,10 +7,10 @@ import inspect
 import linecache
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 from stillrun_engine.runner.errors import RunnerError
+from stillrun_snapshot.deferred import dataclass
 
 __all__ = ["flow_text"]
 

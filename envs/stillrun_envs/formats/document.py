@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from stillrun_envs.errors import EnvError
 from stillrun_envs.location import without_credentials_in
 from stillrun_envs.toml import parse_toml
+from stillrun_snapshot.deferred import dataclass
 from stillrun_snapshot.digest import Digest
 from stillrun_snapshot.errors import StoreError
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stillrun_envs.errors import EnvError, LockError, RequestError
 from stillrun_envs.formats.document import Document
+from stillrun_snapshot.deferred import dataclass
 
 if TYPE_CHECKING:
     from stillrun_envs.formats.listing import Asked, Listing

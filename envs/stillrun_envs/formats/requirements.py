@@ -6,7 +6,7 @@ import os
 import re
 import shlex
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -23,6 +23,7 @@ from stillrun_envs.formats.naming import name_of_project
 from stillrun_envs.formats.writing import require_wheels
 from stillrun_envs.location import file_name, without_credentials
 from stillrun_envs.platforms import Target
+from stillrun_snapshot.deferred import dataclass
 from stillrun_snapshot.digest import Digest
 from stillrun_snapshot.errors import StoreError
 

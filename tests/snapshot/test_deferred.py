@@ -1,0 +1,90 @@
+"""Dataclasses that are made when they are first used are dataclasses like any other."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import pickle
+import threading
+from typing import Any
+
+import pytest
+
+from stillrun_snapshot.deferred import dataclass
+
+
+@dataclass
+class Base:
+    name: str
+    tags: list[str] = dataclasses.field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.length = len(self.name)
+
+
+@dataclass
+class Derived(Base):
+    size: int = 0
+
+
+@dataclass(frozen=True, order=True)
+class Point:
+    x: int
+    y: int = 2
+
+
+@dataclass
+class Own:
+    x: int
+
+    def __init__(self) -> None:
+        self.x = 7
+
+
+class Plain(Point):
+    """Derived without the decorator."""
+
+
+def test_it_is_made_with_its_first_object() -> None:
+    assert not dataclasses.is_dataclass(Point)
+    assert (Point(1), Point(1, 3)) == (Point(1, 2), Point(x=1, y=3))
+    assert dataclasses.is_dataclass(Point)
+
+
+def test_what_it_is_derived_from_is_made_too() -> None:
+    made = Derived("ada", size=3)
+    assert repr(made) == "Derived(name='ada', tags=[], size=3)"
+    assert (made.length, Base("x").tags is Base("x").tags) == (3, False)
+
+
+def test_objects_do_what_those_of_dataclasses_do() -> None:
+    point = Point(1)
+    assert dataclasses.replace(point, y=5) == Point(1, 5) > point
+    assert {point, Point(1)} == {copy.deepcopy(point)} == {pickle.loads(pickle.dumps(point))}
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        point.x = 2  # type: ignore[misc]
+    with pytest.raises(TypeError, match="missing"):
+        Point()  # type: ignore[call-arg]
+    match Plain(4):
+        case Point(x, y):
+            assert (x, y) == (4, 2)
+
+
+def test_a_class_keeps_an_init_of_its_own() -> None:
+    assert Own().x == 7
+
+
+def test_many_threads_may_make_the_first_object() -> None:
+    for _ in range(20):
+
+        @dataclass
+        class Shared:
+            value: int
+
+        made: list[Any] = []
+        threads = [threading.Thread(target=lambda: made.append(Shared(1))) for _ in range(8)]  # noqa: B023
+        for each in threads:
+            each.start()
+        for each in threads:
+            each.join()
+        assert made == [Shared(1)] * 8

@@ -201,6 +201,9 @@ class Comparison:
         if callable(a) and hasattr(a, "__code__"):
             self._functions(a, b, place)
             return
+        if f"{type(a).__module__}.{type(a).__name__}" == "functools.partial":
+            self._state(_parts_of_partial(a), _parts_of_partial(b), place)
+            return
         try:
             one, other = self.keep(_reduced(a)), self.keep(_reduced(b))
         except Exception as err:  # its own code may raise anything
@@ -347,6 +350,10 @@ def _reduced(value: Any) -> Any:
         return reduced
     make, made_of, state, *rest = reduced
     return (make, made_of, state_that_counts(value, state), *rest)
+
+
+def _parts_of_partial(value: Any) -> dict[str, Any]:
+    return {**vars(value), "func": value.func, "args": value.args, "keywords": value.keywords}
 
 
 def _source(function: Any) -> str:

@@ -17,6 +17,12 @@ _EPOCH = (1_000_000_000, 4_000_000_000)  # seconds since 1970 of the years 2001 
 _TEMPORARY = re.compile(r"/(?:tmp|var/folders|temp|T)/|[\\/]tmp[\w]{6,}")
 _IDENTIFIER = re.compile(r"\b[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b|UUID\(")
 _ADDRESS = re.compile(r" at 0x[0-9a-f]{6,}")
+_PARAMETER = re.compile(r"\.([A-Za-z]\w*)(?<!_)$")  # of an estimator, and what it has learnt
+_FITTED = re.compile(r"\.[A-Za-z]\w*_(?:\[[^.]*)?$")
+_ADDRESSES = (0x5500_0000_0000, 0x8000_0000_0000)  # where a 64-bit process keeps its objects
+_DURATION = re.compile(
+    r"(?<![a-z])(?:seconds|secs?|duration|elapsed|took|runtime|wall_?time|fit_time|[a-z_]*_time|time)s?(?![a-z])", re.I
+)
 
 
 def hint_of(found: Sequence[Mapping[str, Any]], worst: Mapping[str, Any], only_numbers: bool, count: int) -> str | None:
@@ -34,6 +40,11 @@ def hint_of(found: Sequence[Mapping[str, Any]], worst: Mapping[str, Any], only_n
     ):
         if all(pattern.search(before) and pattern.search(after) for before, after in texts):
             return told
+    if any(str(one["place"]).endswith(".random_state") for one in found):
+        return "its random_state is another one: none was fixed, or another"
+    parameter = next((match[1] for one in found if (match := _PARAMETER.search(str(one["place"])))), None)
+    if parameter is not None and any(_FITTED.search(str(one["place"])) for one in found):
+        return f"it was made with another {parameter}"
     if only_numbers:
         return _of_numbers(found, worst, texts, count)
     return None
@@ -45,6 +56,10 @@ def _of_numbers(
     pairs = [(_number(before), _number(after)) for before, after in texts]
     if all(_is_moment(a) and _is_moment(b) for a, b in pairs) and worst["abs"] > 0:
         return "it looks like a moment in time, in seconds"
+    if all(_is_address(before) and _is_address(after) for before, after in texts):
+        return "it looks like the address of an object in memory, as id() gives"
+    if all(_DURATION.search(str(one["place"])) for one in found):
+        return "it looks like how long something took"
     share = max((one.get("share") or 0.0 for one in found), default=0.0)
     if 0 < worst["rel"] <= _ROUNDING:
         ulp = f", {worst['ulp']:,.0f} ULP" if worst["ulp"] < 1e6 else ""
@@ -62,6 +77,10 @@ def _number(text: str) -> float:
         return float(text)
     except ValueError:
         return 0.0
+
+
+def _is_address(text: str) -> bool:
+    return text.isdigit() and _ADDRESSES[0] <= int(text) < _ADDRESSES[1] and int(text) % 8 == 0
 
 
 def _is_moment(value: float) -> bool:

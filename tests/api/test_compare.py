@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import datetime
+import functools
 import json
 import math
 import threading
@@ -216,6 +217,18 @@ def test_what_cannot_be_looked_into_is_said() -> None:
 # -- causes --------------------------------------------------------------------------------------
 
 
+def test_parts_of_a_partial_are_named() -> None:
+    one, other = functools.partial(max, 1, key=len), functools.partial(max, 2, key=len)
+    assert compared(one, other, "x")["first"]["place"] == "x.args[0]"
+    assert compared(one, functools.partial(max, 1, key=abs), "x")["first"]["place"] == "x.keywords['key']"
+    assert compared(one, functools.partial(max, 1, key=len), "x")["count"] == 0
+
+
+class Model:
+    def __init__(self, **held: Any) -> None:
+        self.__dict__.update(held)
+
+
 @pytest.mark.parametrize(
     ("one", "other", "says"),
     [
@@ -228,6 +241,12 @@ def test_what_cannot_be_looked_into_is_said() -> None:
         (np.linspace(0, 1, 99), np.linspace(0, 1, 99) * (1 + 1e-15), "rounding"),
         (np.linspace(1, 2, 99), np.linspace(2, 1, 99) * 1.7, "random numbers"),
         ({"a": 1}, {"b": 1}, None),
+        (140_208_309_423_136, 139_920_478_587_904, "address"),
+        ({"fit_time": 0.25, "score": 1}, {"fit_time": 0.5, "score": 1}, "how long"),
+        ({"runtime_s": 0.25, "score": 1}, {"runtime_s": 0.5, "score": 2}, None),
+        (Model(c=1.0, coef_=np.ones(9)), Model(c=2.0, coef_=np.ones(9) * 3), "made with another c"),
+        (Model(random_state=1, coef_=np.ones(9)), Model(random_state=2, coef_=np.ones(9) * 3), "random_state"),
+        (Model(c=1.0, coef_=np.ones(9)), Model(c=1.0, coef_=np.ones(9) * 3), "random numbers"),
     ],
 )
 def test_the_likeliest_cause_is_told(one: Any, other: Any, says: str | None) -> None:

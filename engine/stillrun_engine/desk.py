@@ -38,6 +38,7 @@ _TAKEN = (
     "written",
     "looked",
     "logs",
+    "log_times",
     "attempt",
     "attempts",
     "caught",
@@ -176,7 +177,7 @@ class Desk:
             "parallel": _parallel(assignment.foreach),
         }
         work = TaskWork(key, assignment.attempt, assignment.environment, spec, body.joined())
-        self._open[work.name] = _Open(assignment, TaskLog(self._spills))
+        self._open[work.name] = _Open(assignment, TaskLog(self._spills, self._clock))
         return work
 
     def started(self, event: Started) -> None:
@@ -220,6 +221,7 @@ class Desk:
                 "written": sorted(result.get("writes", ())),
                 **({"looked": looked} if (looked := self._keeper.looked(result.get("looked", ()))) else {}),
                 "logs": task.log.keep(self._store),
+                **_log_times(task.log),
                 "error": error,
                 **({"caught": dict(result["caught"])} if result.get("caught") else {}),
                 "exit": dict(event.exit),
@@ -373,6 +375,12 @@ def _reached(result: Mapping[str, Any]) -> dict[str, Any]:
     """What the task connected to and started; mostly nothing."""
     found = result.get("reached", {})
     return {"reached": found} if any(found.values()) else {}
+
+
+def _log_times(log: TaskLog) -> dict[str, Any]:
+    """When its streams were written; of a silent task nothing."""
+    times = log.times()
+    return {"log_times": times} if times else {}
 
 
 @dataclass

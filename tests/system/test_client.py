@@ -104,6 +104,8 @@ def test_steps_and_tasks_are_read_back(run: Run) -> None:
     start = run["start"].task
     assert (start.stdout, start.stderr) == ("hello\n", "trouble ü\n")
     assert [text for _, text in start.loglines("stderr")] == ["trouble ü"]
+    ((when, _),) = start.loglines("stdout")
+    assert start.created_at <= when <= start.finished_at
     assert start.metadata_dict["attempt_ok"] == "True"
     assert fit.environment_info["python"] == ".".join(map(str, sys.version_info[:3]))
     assert DataArtifact(f"{run.pathspec}/fit/2/score").data == 6

@@ -199,10 +199,20 @@ class Task(OfRun):
     def loglines(
         self, stream: str, as_unicode: bool = True, meta_dict: Mapping[str, Any] | None = None
     ) -> Iterator[tuple[datetime | None, str | bytes]]:
-        """The lines of 'stdout' or 'stderr', each with the time at which the task ended: lines have none of their own."""
+        """The lines of 'stdout' or 'stderr', each with the time at which it came, to some milliseconds.
+
+        Of a task that was kept by an older Stillrun each has the time at which the task ended.
+        """
         del meta_dict
-        for line in self._log(stream).splitlines():
-            yield self.finished_at, line.decode("utf-8", "replace") if as_unicode else line
+        marks = self._record.get("log_times", {}).get(stream, ())
+        place, offset = 0, 0
+        for line in self._log(stream).splitlines(keepends=True):
+            while place + 1 < len(marks) and marks[place + 1][0] <= offset:
+                place += 1
+            when = datetime.fromtimestamp(marks[place][1] / 1000) if marks else self.finished_at
+            offset += len(line)
+            text = line.rstrip(b"\r\n")
+            yield when, text.decode("utf-8", "replace") if as_unicode else text
 
     @property
     def environment_info(self) -> dict[str, Any]:

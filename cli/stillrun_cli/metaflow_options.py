@@ -38,14 +38,7 @@ def with_options(function: Any) -> Any:
     """Options that a run takes as Metaflow's does."""
     for option in (
         click.option("--tag", "tags", multiple=True, metavar="TAG", help="Tag the run; may be repeated."),
-        click.option(
-            "--with",
-            "decorated",
-            multiple=True,
-            metavar="DECORATOR",
-            envvar=_DECORATORS,
-            help="A decorator for every step.",
-        ),
+        click.option("--with", "decorated", multiple=True, metavar="DECORATOR", envvar=_DECORATORS, help="One for every step."),
         click.option("--config", "configs", nargs=2, multiple=True, metavar="NAME FILE", help="A configuration of the flow."),
         click.option("--config-value", "config_values", nargs=2, multiple=True, metavar="NAME TEXT", help="A text for one."),
         click.option("--max-num-splits", "splits_max", type=click.IntRange(1), help="Most tasks of one foreach."),

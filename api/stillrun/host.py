@@ -26,6 +26,7 @@ from stillrun.failure import error, error_of
 from stillrun.flowfile import LoadedFlow, Refused, load_as_asked
 from stillrun.forks import unsafe_to_fork
 from stillrun.frames import LENGTHS, Connection, pack, unpack
+from stillrun.metaflow_facts import get_username
 from stillrun.parameters import values_of
 from stillrun.places import FACE
 from stillrun.reader import ArtifactReader
@@ -224,17 +225,15 @@ class Host:
 
     def _parameters(self, header: Mapping[str, Any], _: bytes) -> None:
         assert self._loaded is not None
-        flow = self._loaded.flow
-        user = os.environ.get("USER") or os.environ.get("LOGNAME")
+        flow, writer = self._loaded.flow, ArtifactWriter(None, 0, ArtifactReader(b""))
         self._unsafe = self._unknown  # defaults may be computed by the flow's own code
-        writer = ArtifactWriter(None, 0, ArtifactReader(b""))
         try:
-            values = values_of(parameters_of(flow), header["values"], flow.__name__, user)
+            values = values_of(parameters_of(flow), header["values"], flow.__name__, get_username())
             artifacts = {name: writer.encode(name, value) for name, value in values.items()}
-            constants = kept_constants(flow, writer)
         except StillrunError as err:
             self._refuse(error_of(err, self._loaded.places, file=None, line=None))
             return
+        constants = kept_constants(flow, writer)
         self._connection.send({"op": "parameters", "artifacts": artifacts, "constants": constants}, writer.body)
 
     def _start(self, header: Mapping[str, Any], body: bytes) -> None:

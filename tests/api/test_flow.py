@@ -86,7 +86,7 @@ def test_a_whole_flow(new_host: Any, tmp_path: Path, version: str, fresh: bool) 
     assert ran.value("last", "inputs") == ["a", "b", "c"]
     assert ran.value("last", "letters")[1] == ("b", 1, [(1, 3, "b")])
     assert ran.value("end", "summary") == ({"deep": [1, 2]}, False, None, None, [])
-    assert set(ran.refs["start"][0]) == {"items", "kept", "gone", "facts"}
+    assert set(ran.refs["start"][0]) == {"items", "kept", "gone", "facts", "_private"}
     assert ran.tasks["end"][0].artifacts["kept"] == {"same": ran.refs["start"][0]["kept"]["artifact"]}
     following = ran.tasks["start"][0].result["next"]
     assert {**following, "each": None, "item_digests": len(following["item_digests"])} == {

@@ -155,3 +155,61 @@ def test_a_parameter_with_the_name_of_an_option_is_refused(stillrun: Commands) -
     done = stillrun("run", "habits.py", "--json")
     assert done.code == 2
     assert json.loads(done.out.splitlines()[-1])["error"]["problems"][0]["code"] == "parameter_reserved"
+
+
+SMALL_THINGS = (
+    HEAD
+    + """
+from metaflow.exception import MetaflowException, MetaflowNotFound
+from metaflow.util import get_username
+
+
+class OwnError(MetaflowException):
+    headline = "Own"
+
+
+class Small(FlowSpec):
+    settings = Config("settings", default_value={"a": 1})
+
+    @step
+    def start(self):
+        try:
+            raise OwnError("oops")
+        except MetaflowException as err:
+            self.error = (err.headline, err.message, str(err))
+        try:
+            Flow("NoSuchFlow")
+        except MetaflowNotFound as err:
+            self.missing = isinstance(err, MetaflowException)
+        try:
+            self.settings.a = 2
+        except TypeError:
+            self.refused = True
+        self.names = (self.name, self.script_name, [each.name for each in Small(use_cli=False)], get_username())
+        self.next(self.end)
+
+    @step
+    def end(self):
+        self.name = "mine"
+"""
+)
+
+
+def test_errors_and_names_are_those_that_flows_expect(stillrun: Commands) -> None:
+    stillrun.variables["METAFLOW_USER"] = "ada"
+    stillrun.write("small.py", SMALL_THINGS)
+    run = stillrun.run("small.py")
+    assert artifact(stillrun, run, "start", "error") == ("Own", "oops", "oops")
+    assert artifact(stillrun, run, "start", "missing") is True
+    assert artifact(stillrun, run, "start", "refused") is True
+    assert artifact(stillrun, run, "start", "names") == ("Small", "small.py", ["start", "end"], "ada")
+    assert artifact(stillrun, run, "end", "name") == "mine"
+
+
+def test_a_join_that_reads_what_branches_hold_is_told_which_do(stillrun: Commands) -> None:
+    text = LEAN.replace("self.result = [each._seen for each in inputs]", "self.result = self.only")
+    stillrun.write("habits.py", text.replace('append("a")', 'append("a")\n        self.only = 1'))
+    done = stillrun("run", "habits.py", "--json")
+    assert done.code == 1
+    message = done.json["failure"]["error"]
+    assert "a/0 holds one. A join inherits nothing: read inputs[0].only" in message["message"] + message["cure"]

@@ -15,6 +15,7 @@ from functools import cached_property
 
 from stillrun_engine.mentions import LISTING
 from stillrun_engine.modules import LOOSE, Importer, Module, Uses, dumped, imports_of, is_dynamic, uses_of
+from stillrun_engine.variables import READING
 from stillrun_snapshot.deferred import dataclass
 from stillrun_snapshot.digest import Digest, digest_of
 from stillrun_snapshot.record import canonical_bytes
@@ -53,6 +54,7 @@ class Reached:
     """What a step stands on. pieces: a digest for each, by its name to people; attributes: what it may ask the flow for.
 
     attributes is None when that may be anything. words: the texts in it; beside: whether it lists the folder of a module.
+    reads_variables: whether it may look at environment variables.
     """
 
     own: Digest
@@ -61,6 +63,7 @@ class Reached:
     attributes: frozenset[str] | None
     words: frozenset[str] = frozenset()
     beside: bool = False
+    reads_variables: bool = False
 
     def differs(self, other: Reached, step: str) -> str | None:
         """What of it is another in ``other``, in words; None when nothing is."""
@@ -122,7 +125,8 @@ class CodeOf:
         pieces.update({path: self._whole(path) for path in walk.whole})
         attributes = None if walk.whole_self else frozenset(walk.attributes)
         beside = "__file__" in walk.roots and not LISTING.isdisjoint(walk.attributes | walk.roots)
-        return Reached(dumped([method]), _lines(method), pieces, attributes, frozenset(walk.words), beside)
+        variables = not READING.isdisjoint(walk.attributes | walk.roots)
+        return Reached(dumped([method]), _lines(method), pieces, attributes, frozenset(walk.words), beside, variables)
 
     def _statements(self, piece: Piece) -> list[ast.stmt]:
         path, name = piece
@@ -137,7 +141,7 @@ class CodeOf:
         )
 
     def _of_everything(self, own: Digest, lines: tuple[int, int]) -> Reached:
-        return Reached(own, lines, self._everything(), None, self._all_words, beside=True)
+        return Reached(own, lines, self._everything(), None, self._all_words, beside=True, reads_variables=True)
 
     @cached_property
     def _all_words(self) -> frozenset[str]:

@@ -20,6 +20,7 @@ from stillrun_engine.items import ItemIndex
 from stillrun_engine.mentions import changes, mentioned
 from stillrun_engine.plan import TaskKey, WaitingTask
 from stillrun_engine.references import references
+from stillrun_engine.variables import Variables
 from stillrun_snapshot.deferred import dataclass
 from stillrun_snapshot.digest import Digest, digest_of_file
 
@@ -44,6 +45,7 @@ class Today:
     variables: Mapping[str, str]
     root: Path
     cwd: Path
+    surroundings: Variables
 
 
 class Reuse:
@@ -157,6 +159,9 @@ class Reuse:
         ]
         if moved:
             return f"the variable {moved[0]} is another"
+        known = self.origin.record.get("surroundings")
+        if now.reads_variables and known is not None and (name := self.today.surroundings.other(known, now.words)):
+            return f"the variable {name} is another"
         before = {name: entry["artifact"] for name, entry in self.origin.record["parameters"].items()}
         changed = [
             name

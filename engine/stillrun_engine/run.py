@@ -21,6 +21,7 @@ from stillrun_engine.reporter import Reporter
 from stillrun_engine.room import Room
 from stillrun_engine.stopping import StopSignals
 from stillrun_engine.task_rules import rules_of
+from stillrun_engine.variables import Variables
 from stillrun_engine.warm import WarmHost
 from stillrun_engine.work import work_through
 from stillrun_envs.ambient import keep_ambient
@@ -333,6 +334,7 @@ def _reuse(request: RunRequest, prepared: Prepared) -> Reuse | None:
         recorded_variables(prepared.places.launches[prepared.places.ambient].variables),
         described.captured.root,
         request.caller.cwd,
+        Variables(request.resumed.run.store, request.caller.variables),
     )
     return Reuse(asked.run, today, asked.again, strict=asked.strict)
 
@@ -357,6 +359,7 @@ def run_head(store: Store, request: RunRequest, prepared: Prepared, clock: Clock
         "cwd": _placed(request.caller.cwd, described.captured.root),
         "source": str(request.flow_file),
         "variables": recorded_variables(places.launches[places.ambient].variables),
+        "surroundings": Variables(store, request.caller.variables).digests,
         "umask": None if request.caller.umask is None else f"{request.caller.umask:03o}",
         "settings": {
             "max_workers": request.max_workers,

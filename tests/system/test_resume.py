@@ -451,6 +451,27 @@ def test_what_a_step_stands_on_beside_its_code_counts(beside: Commands, name: st
             path.write_text(before)
 
 
+def test_a_variable_counts_where_its_name_stands(stillrun: Commands) -> None:
+    stillrun.variables.update(MODE="secret-1", OTHER="never-told")
+    flow = FLOW.replace('self.log("start")', 'self.mode = os.environ.get("MODE")').replace("self.log(", "str(")
+    stillrun.write("study.py", flow.replace("class Study", "class Varied").replace("Study()", "Varied()"))
+    stillrun.write("data.txt", "a b")
+    run = stillrun.run("study.py")
+    packs = b"".join(path.read_bytes() for path in (stillrun.store / "packs").iterdir())
+    assert b"never-told" not in packs
+    stillrun.variables.update(OTHER="another")
+    assert " runs again: " not in stillrun("resume", run).out
+    for now in ("secret-2", None):
+        stillrun.variables.pop("MODE")
+        stillrun.variables.update({} if now is None else {"MODE": now})
+        done = stillrun("resume", run)
+        assert done.code == 0, done.err
+        assert "start runs again: the variable MODE is another" in done.out
+    stillrun.variables.update(MODE="secret-1")
+    (stillrun.store / "cache" / "variables-key").unlink()
+    assert "start runs again: the variable MODE is another" in stillrun("resume", run).out
+
+
 def test_a_configuration_counts_where_a_decorator_takes_it(beside: Commands) -> None:
     beside.write("settings.json", '{"mode": "2", "wanted": "later"}')
     done = beside("run", "beside.py", "--reuse")

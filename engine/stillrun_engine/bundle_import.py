@@ -189,9 +189,11 @@ def _check_amounts(contents: Contents, held: set[Digest], needed: set[Digest]) -
 def _land(staged: Store, store: Store) -> tuple[int, int]:
     """Move every object into the store; how many it did not have, and their bytes."""
     new, total = 0, 0
-    for digest in staged.digests():
+    arrived = list(staged.digests())
+    absent = store.absent(arrived)
+    for digest in arrived:
         size = staged.size(digest)
-        if not store.has(digest) or store.is_spare(digest):
+        if digest in absent or store.is_spare(digest):
             new, total = new + 1, total + size
         path = staged.locate(digest).path if size >= LOOSE_MIN else None
         if path is not None:

@@ -46,6 +46,7 @@ class Today:
     root: Path
     cwd: Path
     surroundings: Variables
+    installed: str | None  # what of the caller's environment is another than it was then, in words
 
 
 class Reuse:
@@ -153,6 +154,8 @@ class Reuse:
     def _other_surroundings(self, step: str, old: Record, now: Reached) -> str | None:
         if self.today.steps[step] not in (old["environment"], self.origin.lock_of(step)):
             return "its environment is another"
+        if self.today.installed is not None and self.today.steps[step] == old["environment"] and self._is_ambient(step):
+            return self.today.installed
         had = self.origin.record["variables"]
         moved = [
             name for name in sorted({*had, *self.today.variables}) if had.get(name) != self.today.variables.get(name)
@@ -169,6 +172,10 @@ class Reuse:
             if before.get(name) != self.today.parameters.get(name) and _may_use(now, name)
         ]
         return f"parameter {changed[0]} is another" if changed else None
+
+    def _is_ambient(self, step: str) -> bool:
+        place = self.origin.record["steps"].get(step)
+        return place is not None and place["kind"] == "ambient"
 
     def _other_inputs(self, waiting: WaitingTask, inputs: Sequence[TaskInput], old: Record, now: Reached) -> str | None:
         elsewhere = [split.index for split in waiting.foreach] != [split["index"] for split in old["foreach"]]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import getpass
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ from stillrun_engine.desk import Assignment, Desk, Identity, KeptTask, TaskInput
 from stillrun_engine.executor import Finished, Output, Started, TaskWork
 from stillrun_engine.history import History, new_run_id
 from stillrun_engine.inputs import InputKeeper, declared_inputs
+from stillrun_engine.installed_now import other_package
 from stillrun_engine.machine import machine_facts, recorded_variables
 from stillrun_engine.plan import Graph, Plan, TaskKey, WaitingTask
 from stillrun_engine.prepare import Prepared, RunRequest, describe, prepare
@@ -149,7 +151,7 @@ class _RunTasks:
         self._attempts, self._room = Attempts(self._rules), Room(self._rules)
         for problem in self._room.problems():
             reporter.note(problem)
-        self._reuse = _reuse(request, prepared)
+        self._reuse = _reuse(request, prepared, reporter.note)
         self._told: set[str] = set()
         self._reused = 0
 
@@ -320,12 +322,12 @@ class _RunTasks:
         return told
 
 
-def _reuse(request: RunRequest, prepared: Prepared) -> Reuse | None:
+def _reuse(request: RunRequest, prepared: Prepared, told: Callable[[str], None]) -> Reuse | None:
     if request.resumed is None:
         return None
     from stillrun_engine.reuse import Reuse, Today  # most runs begin anew
 
-    described, asked = prepared.described, request.resumed
+    described, asked, places = prepared.described, request.resumed, prepared.places
     today = Today(
         described.description,
         described.captured.code,
@@ -335,6 +337,9 @@ def _reuse(request: RunRequest, prepared: Prepared) -> Reuse | None:
         described.captured.root,
         request.caller.cwd,
         Variables(request.resumed.run.store, request.caller.variables),
+        None
+        if places.ambient not in places.steps.values()
+        else other_package(asked.run, places.ambient, described.modules, request.caller.variables, told),
     )
     return Reuse(asked.run, today, asked.again, strict=asked.strict)
 

@@ -478,3 +478,53 @@ def test_a_configuration_counts_where_a_decorator_takes_it(beside: Commands) -> 
     assert done.code == 0, done.err
     assert "varied runs again: its @environment is another" in done.out
     assert "'2'" in beside("artifact", "Beside/latest/varied/g").out
+
+
+@pytest.fixture
+def edited(lonely: Commands, tmp_path: Path) -> Commands:
+    """A run that used a package where it is edited, one that was changed in place, and none."""
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "venv"], check=True)
+    (site,) = (tmp_path / "venv" / "lib").glob("python3*/site-packages")
+    info = site / "edible-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: edible\nVersion: 1.0\n")
+    (info / "WHEEL").write_text("Wheel-Version: 1.0\nGenerator: t\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+    url = json.dumps({"url": (tmp_path / "edible").as_uri(), "dir_info": {"editable": True}})
+    (info / "direct_url.json").write_text(url)
+    (site / "edible.pth").write_text(f"{tmp_path / 'edible'}\n")
+    files = ("METADATA", "WHEEL", "direct_url.json", "RECORD")
+    (info / "RECORD").write_text("".join(f"{info.name}/{name},,\n" for name in files) + "edible.pth,,\n")
+    lonely.variables["VIRTUAL_ENV"] = str(tmp_path / "venv")
+    lonely.write("../edible/edible.py", "def f():\n    return 1\n")
+    flow = (
+        FLOW.replace("import os\n", "import os\nimport edible\n")
+        .replace("* SCALE", "* edible.f()")
+        .replace("self.log(", "str(")
+    )
+    lonely.write("study.py", flow)
+    lonely.write("data.txt", "a b")
+    lonely.run("study.py")
+    return lonely
+
+
+def test_a_package_that_is_edited_where_it_lies_counts(edited: Commands) -> None:
+    assert " runs again: " not in edited("resume", "Study/latest").out
+    edited.write("../edible/edible.py", "def f():\n    return 2\n")
+    done = edited("resume", "Study/latest")
+    assert done.code == 0, done.err
+    assert "fit runs again: the installed package edible is another" in done.out
+    assert (
+        "4.0" in edited("artifact", "Study/latest/join/total").out
+        or "4" in edited("artifact", "Study/latest/join/total").out
+    )
+
+
+def test_a_module_that_nobody_installed_and_nobody_kept_counts_each_time(lonely: Commands, tmp_path: Path) -> None:
+    lonely.write("../outside/outer.py", "def f():\n    return 1\n")
+    lonely.variables["PYTHONPATH"] = str(tmp_path / "outside")
+    lonely.write("study.py", FLOW.replace("import os\n", "import os\nimport outer\n").replace("self.log(", "str("))
+    lonely.write("data.txt", "a b")
+    run = lonely.run("study.py")
+    done = lonely("resume", run)
+    assert done.code == 0, done.err
+    assert "start runs again: the module outer is of no installed package and was not kept" in done.out

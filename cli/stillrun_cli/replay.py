@@ -14,13 +14,14 @@ from stillrun_cli.console import VERDICT_STYLES, clean, common_options, duration
 from stillrun_cli.debug import debug_command
 from stillrun_cli.narrator import Narrator, counted
 from stillrun_cli.settings import caller, default_workers, open_store, reading
-from stillrun_engine.archive import open_run
+from stillrun_engine.archive import KeptRun, open_run
 from stillrun_engine.environments import find_lock
 from stillrun_engine.pathspec import parse_pathspec
 from stillrun_engine.replay import ReplayOutcome, ReplayRequest, replay_run
 from stillrun_engine.reporter import Reporter
 from stillrun_engine.stopping import StopSignals
 from stillrun_engine.vary import AXES, Causes, find_causes
+from stillrun_snapshot.digest import Digest
 
 __all__ = ["replay_command"]
 
@@ -58,7 +59,10 @@ _EXIT = {"identical": 0, "equivalent": 0, "within_tolerance": 0, "not_comparable
 )
 @click.option("--set", "given", multiple=True, metavar="NAME=VALUE", help="Replay with another value of a parameter.")
 @click.option(
-    "--code", type=click.Path(path_type=Path), metavar="FLOW.py", help="Replay this flow file, not the recorded one."
+    "--code",
+    type=click.Path(path_type=Path),
+    metavar="FLOW.py|DIR",
+    help="Replay this flow file, or the one that lies in this folder; 'as-recorded' is the default.",
 )
 @click.option(
     "--from", "source", type=click.Path(path_type=Path), metavar="PLACE",
@@ -117,7 +121,7 @@ def replay_command(
             environment=None if env in (None, "ambient", "as-recorded") else find_lock(store, str(env)),
             ambient=env == "ambient",
             parameters=_values(given),
-            flow_file=_flow_file(code),
+            flow_file=_flow_file(code, run),
             no_network=no_network,
             keep_going=keep_going,
         )
@@ -153,10 +157,17 @@ def _values(given: tuple[str, ...]) -> dict[str, str]:
     return dict(text.split("=", 1) for text in given)
 
 
-def _flow_file(code: Path | None) -> Path | None:
-    if code is not None and not code.is_file():
-        raise click.UsageError(f"--code {code}: there is no such flow file.")
-    return None if code is None else code.absolute()
+def _flow_file(code: Path | None, run: KeptRun) -> Path | None:
+    """The file to replay; of a folder the one that is called as the recorded one. None: the recorded code."""
+    if code is None or str(code) == "as-recorded":
+        return None
+    recorded = run.store.get_record(Digest(run.record["code"]), "code")["flow_file"]
+    places = [code / recorded, code / Path(recorded).name] if code.is_dir() else [code]
+    found = next((place for place in places if place.is_file()), None)
+    if found is None:
+        what = f"no {Path(recorded).name} in it" if code.is_dir() else "no such flow file"
+        raise click.UsageError(f"--code {code}: there is {what}.")
+    return found.absolute()
 
 
 def _telling(narrator: Narrator) -> Callable[[str], Reporter]:

@@ -78,6 +78,11 @@ def test_todays_code_can_be_replayed_on_recorded_inputs(stillrun: Commands, run:
     assert done.json["changed"]["code"] is not None
     stillrun.write("study.py", STUDY.replace("10 * self.alpha", "11 * self.alpha"))
     assert stillrun("replay", run, "--code", "study.py").code == 1
+    assert stillrun("replay", run, "--code", ".").code == 1
+    assert stillrun("replay", run, "--code", "as-recorded").code == 0
+    (stillrun.cwd / "empty").mkdir()
+    refused = stillrun("replay", run, "--code", "empty")
+    assert (refused.code, "no study.py in it" in refused.err) == (2, True)
     assert stillrun("replay", run).code == 0, "the recorded code is what it was"
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import getpass
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 

@@ -45,8 +45,36 @@ class Plain(Point):
     """Derived without the decorator."""
 
 
-def test_it_is_made_with_its_first_object() -> None:
-    assert not dataclasses.is_dataclass(Point)
+@dataclass
+class Often:
+    x: int = 0
+    y: dict[str, int] = dataclasses.field(default_factory=dict, repr=False)
+
+
+def test_it_is_made_when_it_is_used_often() -> None:
+    made = [Often(place) for place in range(200)]
+    assert [each.x for each in made] == list(range(200))
+    assert isinstance(vars(Often)["__dataclass_fields__"], dict)
+    assert (repr(made[0]), repr(made[-1])) == ("Often(x=0)", "Often(x=199)")
+    assert made[0] == Often() != made[1]
+    assert made[0].y is not made[1].y
+    with pytest.raises(TypeError, match="unhashable"):
+        hash(made[0])
+
+
+@pytest.mark.parametrize("wrong", [lambda: Rare(), lambda: Rare(1, 2, 3), lambda: Rare(1, z=2), lambda: Rare(1, x=2)])
+def test_wrong_arguments_are_refused_as_by_any_class(wrong: Any) -> None:
+    with pytest.raises(TypeError):
+        wrong()
+
+
+@dataclass
+class Rare:
+    x: int
+    y: int = 1
+
+
+def test_few_objects_are_as_good() -> None:
     assert (Point(1), Point(1, 3)) == (Point(1, 2), Point(x=1, y=3))
     assert dataclasses.is_dataclass(Point)
 

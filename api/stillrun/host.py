@@ -8,7 +8,6 @@ from __future__ import annotations
 import atexit
 import gc
 import os
-import selectors
 import signal
 import socket
 import sys
@@ -19,25 +18,26 @@ import stillrun.canonical_classes
 import stillrun.canonical_tables
 import stillrun.canonical_ways
 from stillrun import remote
-from stillrun.children import Child, leave, own_session, spawn, usable_output
+from stillrun.children import Child, own_session, spawn, usable_output
 from stillrun.description import describe, kept_constants, parameters_of
 from stillrun.errors import StillrunError
 from stillrun.failure import error, error_of
-from stillrun.flowfile import LoadedFlow, Refused, load_as_asked
+from stillrun.flowfile import LoadedFlow, Refused
 from stillrun.forks import unsafe_to_fork
 from stillrun.frames import LENGTHS, Connection, pack, unpack
+from stillrun.fresh import NOTHING, load_in_place, report, spawn_fresh
 from stillrun.metaflow_facts import get_username
 from stillrun.parameters import values_of
-from stillrun.places import FACE
 from stillrun.reader import ArtifactReader
-from stillrun.task import Outcome, run_task
+from stillrun.task import run_task
+from stillrun.watch import READ, WRITE, Watch
 from stillrun.writer import ArtifactWriter
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Callable, Mapping
 
-__all__ = ["PROTOCOL", "Host", "fresh", "main"]
+__all__ = ["PROTOCOL", "Host", "main"]
 
 PROTOCOL = 1
 TAKES = ("item", "inputs_file")  # what a SPEC may have that not every host of this protocol knows
@@ -47,7 +47,6 @@ LOOK_AGAIN = 1.0  # seconds; only for the case that user code took SIGCHLD away
 HEED_TIME = 5.0  # seconds that a step has to heed its time limit before it is killed
 REHEARSE_MIN = 16  # tasks of a foreach from which a rehearsal costs less than it saves
 EXIT_TIME = 10  # seconds for exit functions of user code when the engine is gone
-FRESH = "import sys; sys.path[0] = sys.argv[1]; from stillrun.host import fresh; fresh()"
 _PRELOADED = (
     stillrun.canonical_arrays,
     stillrun.canonical_classes,
@@ -102,8 +101,9 @@ class Host:
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
-        self._selector = selectors.DefaultSelector()
-        self._selector.register(connection.fileno(), selectors.EVENT_READ, self._on_socket)
+        self._watch = Watch()
+        self._watch.add(connection.fileno(), self._on_socket)
+        self._writing = False  # whether room on the socket is waited for
         self._tasks: dict[str, _Task] = {}
         self._loaded: LoadedFlow | None = None
         self._load_message: Mapping[str, Any] = {}
@@ -121,10 +121,7 @@ class Host:
         """Serve until the engine is gone or asks for the end; then raises EOFError."""
         while True:
             self._balance()
-            ready = self._selector.select(self._timeout())
-            for key, events in ready:
-                if key.fd in self._selector.get_map():  # an earlier event may have closed it
-                    key.data(events)
+            ready = self._watch.wait(self._timeout())
             if self._ended or not ready:
                 self._ended = False
                 self._reap()
@@ -153,9 +150,10 @@ class Host:
     def _balance(self) -> None:
         """Watch for room on the socket if something waits; stop listening to tasks while too much does."""
         waiting = self._connection.waiting
-        events = selectors.EVENT_READ | (selectors.EVENT_WRITE if waiting and not self._connection.posted else 0)
-        if self._selector.get_key(self._connection.fileno()).events != events:
-            self._selector.modify(self._connection.fileno(), events, self._on_socket)
+        writing = bool(waiting) and not self._connection.posted
+        if writing != self._writing:
+            self._writing = writing
+            self._watch.add(self._connection.fileno(), self._on_socket, READ | WRITE if writing else READ)
         listen = waiting < (WAITING_MAX if self._listening else WAITING_MAX // 2)
         if listen == self._listening:
             return
@@ -163,12 +161,12 @@ class Host:
         for task in self._tasks.values():
             for stream in ("stdout", "stderr"):
                 if stream in task.child.pipes:
-                    self._watch(task, stream) if listen else self._selector.unregister(task.child.pipes[stream])
+                    self._hear(task, stream) if listen else self._watch.drop(task.child.pipes[stream])
 
     def _on_socket(self, events: int) -> None:
-        if events & selectors.EVENT_WRITE:
+        if events & WRITE:
             self._connection.flush()
-        if events & selectors.EVENT_READ:
+        if events & READ:
             for header, body in self._connection.receive():
                 self._handle(header, body)
 
@@ -201,7 +199,7 @@ class Host:
             self._refuse(error("protocol", f"this step host speaks protocol {PROTOCOL}, once; it was asked {asked}."))
             return
         try:
-            loaded = _load_flow(header)
+            loaded = load_in_place(header)
             description = describe(loaded.flow, header["source"])
         except Refused as refused:
             self._refuse(refused.error)
@@ -244,7 +242,7 @@ class Host:
             child = self._spawn_fresh(spec, body) if fresh else self._spawn_fork(spec, body)
         except OSError as err:
             why = error("storage", f"no process can be started for the task ({err.strerror}).", step=spec["step"])
-            result = bytearray().join(pack({"ok": False, **_NOTHING, "error": why}))
+            result = bytearray().join(pack({"ok": False, **NOTHING, "error": why}))
             self._finish(key, {"code": None, "signal": None}, _USAGE, result)
             return
         if spec.get("timeout_ms") is not None:
@@ -252,7 +250,7 @@ class Host:
         task = self._tasks[key] = _Task(key, child)
         for stream in child.pipes:
             if stream == "result" or self._listening:
-                self._watch(task, stream)
+                self._hear(task, stream)
         told = {"op": "started", "key": key, "pid": child.pid}
         self._connection.post(told if unsafe is None else {**told, "unsafe_to_fork": unsafe})
 
@@ -261,7 +259,7 @@ class Host:
 
         def run(result: int) -> int:
             assert self._loaded is not None
-            return _report(run_task(self._loaded, spec, body), result)
+            return report(run_task(self._loaded, spec, body), result)
 
         return spawn(run, self._forget)
 
@@ -283,19 +281,7 @@ class Host:
         _freeze()
 
     def _spawn_fresh(self, spec: Mapping[str, Any], body: bytes) -> Child:
-        with _nameless_file(spec["spill"]) as order:
-            for piece in pack({"load": self._load_message, "spec": spec}, body):
-                order.write(piece)
-            order.seek(0)
-
-            def run(result: int) -> int:
-                os.set_inheritable(order.fileno(), True)
-                os.set_inheritable(result, True)
-                command = [sys.executable, *_options(), "-c", FRESH, os.path.dirname(FACE)]
-                command += [str(order.fileno()), str(result), *remote.passed_on()]
-                os.execv(sys.executable, command)  # noqa: S606  # no shell
-
-            return spawn(run, self._forget)
+        return spawn_fresh(self._load_message, spec, body, self._forget)
 
     def _stop(self, header: Mapping[str, Any], _: bytes) -> None:
         task = self._tasks.get(header["key"])
@@ -308,15 +294,15 @@ class Host:
 
     # -- what the tasks do -------------------------------------------------------------------
 
-    def _watch(self, task: _Task, stream: str) -> None:
-        self._selector.register(task.child.pipes[stream], selectors.EVENT_READ, lambda _: self._on_pipe(task, stream))
+    def _hear(self, task: _Task, stream: str) -> None:
+        self._watch.add(task.child.pipes[stream], lambda _: self._on_pipe(task, stream))
 
     def _on_pipe(self, task: _Task, stream: str) -> None:
         data = task.child.read(stream)
         if data:
             self._take(task, stream, data)
         elif data is not None:
-            self._selector.unregister(task.child.pipes[stream])
+            self._watch.drop(task.child.pipes[stream])
             task.child.close(stream)
             self._ended = True  # most likely
 
@@ -333,8 +319,7 @@ class Host:
                 continue
             del self._tasks[task.key]
             for stream, descriptor in list(task.child.pipes.items()):
-                if descriptor in self._selector.get_map():
-                    self._selector.unregister(descriptor)
+                self._watch.drop(descriptor)
                 for data in task.child.drain(stream):
                     self._take(task, stream, data)
                 task.child.close(stream)
@@ -368,7 +353,7 @@ class Host:
             os.set_blocking(descriptor, False)
         self._child_handler = signal.signal(signal.SIGCHLD, lambda *_: None)
         signal.set_wakeup_fd(self._wake[1], warn_on_full_buffer=False)
-        self._selector.register(self._wake[0], selectors.EVENT_READ, self._on_wake)
+        self._watch.add(self._wake[0], self._on_wake)
 
     def _on_wake(self, _: int) -> None:
         assert self._wake is not None
@@ -381,7 +366,6 @@ class Host:
         signal.signal(signal.SIGCHLD, self._child_handler or signal.SIG_DFL)
         for descriptor in self._wake or ():
             os.close(descriptor)
-        self._selector.close()
         self._connection.socket.close()
         for task in self._tasks.values():
             for stream in list(task.child.pipes):
@@ -389,65 +373,9 @@ class Host:
 
 
 _USAGE = {"wall_us": 0, "user_us": 0, "system_us": 0, "max_rss_kib": 0}
-_NOTHING: dict[str, Any] = {"artifacts": {}, "next": None, "reads": [], "writes": [], "modules": []}
 
 
 def _freeze() -> None:
     """Children share these pages for good: collecting garbage does not touch them."""
     gc.collect()
     gc.freeze()
-
-
-def _load_flow(header: Mapping[str, Any]) -> LoadedFlow:
-    """The flow of a load message. Raises Refused."""
-    try:
-        os.chdir(header["cwd"])
-    except OSError as err:
-        what = f"the working directory {header['cwd']} cannot be entered ({err.strerror})."
-        raise Refused(error("flow", what, cure="Start the run from a folder that exists.")) from err
-    return load_as_asked(header)
-
-
-def _report(outcome: Outcome, result: int) -> int:
-    """Send a task's result to the host, last of all that the task does; its exit code comes back."""
-    leave()
-    with open(result, "wb", buffering=0) as pipe:
-        for piece in pack(outcome.result, outcome.body):
-            view = memoryview(piece)
-            while len(view):
-                view = view[pipe.write(view) or 0 :]
-    return outcome.code
-
-
-def _nameless_file(folder: str) -> Any:
-    path = os.path.join(folder, f"order-{os.getpid()}-{time.monotonic_ns()}")
-    file = open(path, "x+b")  # noqa: SIM115 - the caller closes it
-    os.unlink(path)
-    return file
-
-
-def _options() -> list[str]:
-    """The options that this interpreter was started with, as far as an engine gives them."""
-    flags = (
-        ("-s", sys.flags.no_user_site),
-        ("-B", sys.flags.dont_write_bytecode),
-        ("-E", sys.flags.ignore_environment),
-    )
-    return [option for option, given in flags if given]
-
-
-def fresh() -> None:
-    """Run one task in this new interpreter: ``FACE_DIR ORDER_FD RESULT_FD [SERVICE_FD]`` on the command line."""
-    usable_output()
-    order, result = int(sys.argv[2]), int(sys.argv[3])
-    remote.serve_from(sys.argv[4:])
-    for descriptor in (order, result):
-        os.set_inheritable(descriptor, False)
-    with open(order, "rb") as file:
-        header, body = next(unpack(bytearray(file.read())))
-    try:
-        outcome = run_task(_load_flow(header["load"]), header["spec"], body)
-    except Refused as refused:
-        why = {**refused.error, "step": header["spec"]["step"]}
-        outcome = Outcome({"ok": False, **_NOTHING, "error": why}, b"", 1)
-    os._exit(_report(outcome, result))

@@ -206,6 +206,8 @@ class Desk:
         artifacts = (
             keep_outputs(self._store, result.get("artifacts", {}), event.body, self._spills) if error is None else {}
         )
+        for name, digest in artifacts.items():
+            self._references.remember(digest, result["artifacts"][name])
         next_ = self._next(result, event.body) if error is None else None
         if next_ is not None:
             self.learn(artifacts, next_)

@@ -42,6 +42,7 @@ class References:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._known: dict[str, dict[str, Any]] = {}
+        self._kept: dict[str, list[tuple[str, int]]] = {}
 
     def all_of(self, artifacts: Mapping[str, str], body: Body) -> dict[str, Any]:
         """The REF of each artifact record in ``artifacts``: name -> digest."""
@@ -58,9 +59,16 @@ class References:
                 self._known[artifact] = known
         return known
 
+    def remember(self, artifact: str, output: Mapping[str, Any]) -> None:
+        """Hear what an artifact that was just kept consists of: most are read soon, by the tasks that follow."""
+        if "parts" in output:
+            if len(self._kept) >= _REMEMBERED:
+                self._kept.clear()
+            self._kept[artifact] = [(part["digest"], part["size"]) for part in output["parts"]]
+
     def _looked_up(self, artifact: Digest, body: Body) -> dict[str, Any]:
         parts = []
-        for part in self._store.get_record(artifact, "artifact")["parts"]:
+        for part in self._parts(artifact):
             location = self._store.checked(Digest(part["digest"]))
             found: dict[str, Any] = {"digest": part["digest"], "size": part["size"]}
             if location.data is not None:
@@ -69,6 +77,13 @@ class References:
                 found.update(path=str(location.path), offset=location.offset, checked=True)
             parts.append(found)
         return {"artifact": artifact, "parts": parts}
+
+    def _parts(self, artifact: Digest) -> list[Mapping[str, Any]]:
+        known = self._kept.get(artifact)
+        if known is not None:
+            return [{"digest": digest, "size": size} for digest, size in known]
+        found: list[Mapping[str, Any]] = self._store.get_record(artifact, "artifact")["parts"]
+        return found
 
 
 def keep_outputs(store: Store, outputs: Mapping[str, Any], body: bytes, spill: Path) -> dict[str, Digest]:

@@ -1,15 +1,13 @@
-"""What differs between two values: where, by how much, and why most likely. Runs where both can be unpickled, in a process
-of its own: ``python -c "… from stillrun.compare import main; main()" FACE_DIR`` with a job on standard input.
-Format of jobs and answers: docs/spec/verdict.md, section "Differences".
+"""What differs between two values: where, by how much, and why most likely.
+
+Runs where both can be unpickled (compare_jobs.py). What is found is told as docs/spec/verdict.md says, "Differences".
 """
 
 from __future__ import annotations
 
 import copyreg
 import difflib
-import json
 import math
-import os
 import struct
 import sys
 
@@ -22,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
 
-__all__ = ["Comparison", "compared", "main"]
+__all__ = ["Comparison", "compared"]
 
 KEPT_MAX = 20  # differences that are described one by one
 LOOKED_MAX = 2_000_000  # pairs of values; then it is said that the rest was not looked at
@@ -69,7 +67,7 @@ class Comparison:
             self.numbers(f"{place}.imag", a.imag, b.imag)
         elif kind is str or kind is bytes or kind is bytearray:
             if a != b:
-                self._text(place, a, b)
+                self.text(place, a, b) if kind is str else self._bytes(a, b, place)
         elif a is not None:
             self._larger(a, b, place)
 
@@ -126,14 +124,32 @@ class Comparison:
         size = float(distance) if distance < 1 << 1000 else math.inf
         self.numeric(place, repr(a), repr(b), size, relative(float(a), float(b)) if size < 1e300 else math.inf, size, 1)
 
-    def _text(self, place: str, a: Any, b: Any) -> None:
+    def text(self, place: str, a: Any, b: Any) -> None:
+        """Take note of text, or bytes, that differ: by lines where there are several."""
         at = next((i for i, (x, y) in enumerate(zip(a, b)) if x != y), min(len(a), len(b)))
         more: dict[str, Any] = {"at": at, "lengths": [len(a), len(b)]}
-        if isinstance(a, str) and ("\n" in a or "\n" in b):
-            lines = difflib.unified_diff(a.splitlines(), b.splitlines(), "before", "after", lineterm="", n=1)
-            more["diff"] = [short(line) for _, line in zip(range(LINES_MAX), lines)]
         start = max(0, at - 20)
-        self.differs("text", place, repr(a[start : start + 80]), repr(b[start : start + 80]), **more)
+        before, after = (repr(each[start : start + 80]) for each in (a, b))
+        if isinstance(a, str) and ("\n" in a or "\n" in b):
+            one, other = a.splitlines(), b.splitlines()
+            lines = difflib.unified_diff(one, other, "before", "after", lineterm="", n=1)
+            more["diff"] = [short(line) for _, line in zip(range(LINES_MAX), lines)]
+            if more["diff"]:
+                line = next((i for i, (x, y) in enumerate(zip(one, other)) if x != y), min(len(one), len(other)))
+                place = f"{place}.splitlines()[{line}]"
+                before, after = (repr(each[line]) if line < len(each) else "not there" for each in (one, other))
+        self.differs("text", place, before, after, **more)
+
+    def _bytes(self, a: Any, b: Any, place: str) -> None:
+        """Bytes by what they say where they are a pickle, as of functions; none of it is done."""
+        from stillrun.compare_pickles import said_by
+
+        before = self.count
+        said = said_by(bytes(a)), said_by(bytes(b))
+        if said[0] and said[1]:
+            self.walk(self.keep(said[0])[0], self.keep(said[1])[0], f"pickle.loads({place})")
+        if self.count == before:
+            self.text(place, a, b)
 
     def _larger(self, a: Any, b: Any, place: str) -> None:
         pair = (id(a), id(b))
@@ -194,15 +210,13 @@ class Comparison:
         for member in a & b:
             self.walk(member, own[member], f"a member of {place}")
         if type(a) not in (set, frozenset):
-            self._state(getattr(a, "__dict__", None), getattr(b, "__dict__", None), place)
+            self.state(getattr(a, "__dict__", None), getattr(b, "__dict__", None), place)
 
     def _objects(self, a: Any, b: Any, place: str) -> None:
         """Objects of any class, by what they are pickled as."""
-        if callable(a) and hasattr(a, "__code__"):
-            self._functions(a, b, place)
-            return
-        if f"{type(a).__module__}.{type(a).__name__}" == "functools.partial":
-            self._state(_parts_of_partial(a), _parts_of_partial(b), place)
+        from stillrun.compare_functions import compare_callables
+
+        if compare_callables(self, a, b, place):
             return
         try:
             one, other = self.keep(_reduced(a)), self.keep(_reduced(b))
@@ -218,7 +232,7 @@ class Comparison:
         if before["function"] is not after["function"]:
             self.differs("value", place, repr(before["function"]), repr(after["function"]))
         self._arguments(before["arguments"], after["arguments"], place, type(a))
-        self._state(before.get("state"), after.get("state"), place)
+        self.state(before.get("state"), after.get("state"), place)
         for name, kind in (("items", list), ("pairs", dict)):
             self.walk(self.keep(kind(before.get(name) or ())), self.keep(kind(after.get(name) or ())), place)
 
@@ -230,10 +244,11 @@ class Comparison:
         for at, (x, y) in enumerate(zip(a, b)):
             self.walk(x, y, place if simple or len(a) < 3 else f"{place}<{kind.__name__} argument {at}>")
 
-    def _state(self, a: Any, b: Any, place: str) -> None:
+    def state(self, a: Any, b: Any, place: str) -> None:
+        """Compare two states, as attributes where they are dicts."""
         if isinstance(a, tuple) and isinstance(b, tuple) and len(a) == len(b) == 2:
             for x, y in zip(a, b):
-                self._state(x, y, place)
+                self.state(x, y, place)
         elif isinstance(a, dict) and isinstance(b, dict) and all(isinstance(key, str) for key in (*a, *b)):
             for name in sorted(a.keys() - b.keys()):
                 self.differs("missing", f"{place}.{name}", repr(a[name]), "not there")
@@ -244,20 +259,6 @@ class Comparison:
                     self.walk(a[name], b[name], f"{place}.{name}")
         else:
             self.walk(a, b, f"{place}.<state>")
-
-    def _functions(self, a: Any, b: Any, place: str) -> None:
-        from stillrun.canonical import canonical_digest
-
-        if canonical_digest(a) == canonical_digest(b) is not None:
-            return
-        texts = [_source(each) for each in (a, b)]
-        if texts[0] != texts[1]:
-            self._text(f"{place}, its source,", *texts)
-            return
-        for name in ("__defaults__", "__kwdefaults__", "__closure__", "__dict__"):
-            self.walk(getattr(a, name, None), getattr(b, name, None), f"{place}.{name}")
-        if not self.count:
-            self.differs("value", place, "one function", "another of the same source")
 
 
 def compared(a: Any, b: Any, name: str, rtol: float = 0.0, atol: float = 0.0) -> dict[str, Any]:
@@ -274,36 +275,10 @@ def compared(a: Any, b: Any, name: str, rtol: float = 0.0, atol: float = 0.0) ->
     return walk.answer()
 
 
-def main() -> None:
-    """Answer one job after the other, each a line of JSON, until there are no more."""
-    import warnings
-
-    from stillrun.flowfile import Refused, load_as_asked
-    from stillrun.reader import ArtifactReader
-
-    warnings.simplefilter("ignore")
-    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)  # what the flow prints is no answer
-    first = json.loads(sys.stdin.readline())
-    try:
-        load_as_asked(first)
-    except Refused as refused:
-        print(json.dumps({"error": refused.error["message"]}), file=answers, flush=True)
-        return
-    print(json.dumps({"ready": True}), file=answers, flush=True)
-    for line in sys.stdin:
-        job = json.loads(line)
-        try:
-            reader = ArtifactReader(b"")
-            before, after = (reader.load(job[side], job["name"]) for side in ("before", "after"))
-            found = compared(before, after, job["name"], job.get("rtol", 0.0), job.get("atol", 0.0))
-        except BaseException as err:
-            found = {"error": f"{type(err).__name__}: {err}"[:500]}
-        print(json.dumps(found), file=answers, flush=True)
-
-
 def _is_same_kind(a: Any, b: Any) -> bool:
-    """Whether two classes say only where their values came from: an image of a file, an array that is mapped."""
+    """Whether two classes say only where their values came from: an image of a file, an array that is mapped, a pickle."""
+    if type(a).__module__ == type(b).__module__ == "stillrun.compare_pickles":
+        return True
     names = {f"{type(one).__module__.split('.')[0]}.{type(one).__name__}" for one in (a, b)}
     return names == {"numpy.ndarray", "numpy.memmap"} or all(name.startswith("PIL.") for name in names)
 
@@ -350,19 +325,6 @@ def _reduced(value: Any) -> Any:
         return reduced
     make, made_of, state, *rest = reduced
     return (make, made_of, state_that_counts(value, state), *rest)
-
-
-def _parts_of_partial(value: Any) -> dict[str, Any]:
-    return {**vars(value), "func": value.func, "args": value.args, "keywords": value.keywords}
-
-
-def _source(function: Any) -> str:
-    import inspect
-
-    try:
-        return inspect.getsource(function)
-    except (OSError, TypeError):
-        return f"{function.__qualname__}: {function.__code__.co_consts!r} {function.__code__.co_names!r}"
 
 
 def _shared(a: Any, b: Any) -> dict[str, Any]:

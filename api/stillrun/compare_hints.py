@@ -23,6 +23,10 @@ _ADDRESSES = (0x5500_0000_0000, 0x8000_0000_0000)  # where a 64-bit process keep
 _DURATION = re.compile(
     r"(?<![a-z])(?:seconds|secs?|duration|elapsed|took|runtime|wall_?time|fit_time|[a-z_]*_time|time)s?(?![a-z])", re.I
 )
+_GIVEN = (  # by the system, told from a name
+    (re.compile(r"(?<![a-z])p?pid(?:s|_|\b)|process_?id", re.I), "it looks like the id of a process"),
+    (re.compile(r"(?<![a-z])ports?(?![a-z])", re.I), "it looks like a port that was free at the time"),
+)
 
 
 def hint_of(found: Sequence[Mapping[str, Any]], worst: Mapping[str, Any], only_numbers: bool, count: int) -> str | None:
@@ -60,6 +64,10 @@ def _of_numbers(
         return "it looks like the address of an object in memory, as id() gives"
     if all(_DURATION.search(str(one["place"])) for one in found):
         return "it looks like how long something took"
+    whole = all(before.isdigit() and after.isdigit() for before, after in texts)
+    for pattern, told in _GIVEN:
+        if whole and all(pattern.search(str(one["place"])) for one in found):
+            return told
     share = max((one.get("share") or 0.0 for one in found), default=0.0)
     if 0 < worst["rel"] <= _ROUNDING:
         ulp = f", {worst['ulp']:,.0f} ULP" if worst["ulp"] < 1e6 else ""
@@ -68,7 +76,8 @@ def _of_numbers(
             "with other threads or on another processor"
         )
     if (share > 0.9 or count > 3) and worst["rel"] > 0.01:
-        return "nearly every number is another one: random numbers without a fixed seed look like this"
+        more = ", and so do numbers that the system gives (processes, ports)" if whole else ""
+        return f"nearly every number is another one: random numbers without a fixed seed look like this{more}"
     return None
 
 

@@ -24,8 +24,9 @@ from stillrun_snapshot.store import Store
 
 __all__ = ["Differ"]
 
-_BOOT = "import sys; sys.path[0] = sys.argv[1]; from stillrun.compare import main; main()"
+_BOOT = "import sys; sys.path[0] = sys.argv[1]; from stillrun.compare_jobs import main; main()"
 _START_S = 120.0  # to import the flow
+_IMPORTS_S = 120.0  # to import what the values of one artifact need
 _ANSWER_MAX = 4 << 20  # bytes
 
 
@@ -33,7 +34,8 @@ class Differ:
     """Compares artifacts in one environment. Its process starts with the first question, and anew after it was lost.
 
     launch: how the environment's hosts are started. face: today's, which need not be the run's. load: the 'load'
-    request of the flow, so that its classes can be found. limit_s: most time for one answer.
+    request of the flow, so that its classes can be found. limit_s: most time to open the two values of one artifact, and
+    again to compare them; imports do not count.
     """
 
     def __init__(
@@ -104,13 +106,23 @@ class Differ:
             process.stdin.flush()
         except OSError:
             return self._lost()
-        until = time.monotonic() + limit_s
+        clock = _Clock(limit_s)
+        while True:
+            answer = self._line(process, clock)
+            if "clock" not in answer:
+                return answer
+            clock.heed(answer["clock"])
+
+    def _line(self, process: subprocess.Popen[bytes], clock: _Clock) -> dict[str, Any]:
+        """The next line of an answer, or why there is none."""
+        stream = process.stdout
+        assert stream is not None, "it was started with a pipe"
         with selectors.DefaultSelector() as selector:
-            selector.register(process.stdout, selectors.EVENT_READ)
+            selector.register(stream, selectors.EVENT_READ)
             while b"\n" not in self._received:
-                if not selector.select(max(0.0, until - time.monotonic())):
-                    return {"error": f"comparing it took more than {limit_s:g} s", "lost": True}
-                data = process.stdout.read1(1 << 16)  # type: ignore[attr-defined]  # it is buffered
+                if not selector.select(clock.left):
+                    return {"error": clock.told, "lost": True}
+                data = stream.read1(1 << 16)  # type: ignore[attr-defined]  # it is buffered
                 if not data:
                     return self._lost()
                 self._received += data
@@ -162,6 +174,40 @@ class Differ:
                 {"digest": digest, "size": part["size"], "path": str(place), "offset": offset, "checked": True}
             )
         return {"artifact": artifact, "parts": parts}
+
+
+class _Clock:
+    """Times one answer: imports have an allowance of their own, and comparing begins anew once the values are open."""
+
+    def __init__(self, limit_s: float) -> None:
+        self._limit_s = limit_s
+        self._spare_s = _IMPORTS_S
+        self._until = time.monotonic() + limit_s
+        self._stopped: float | None = None  # seconds that are left when the imports are done
+        self._opened = False
+
+    @property
+    def left(self) -> float:
+        """Seconds until it is up."""
+        return max(0.0, self._until - time.monotonic())
+
+    @property
+    def told(self) -> str:
+        """What took too long."""
+        if self._stopped is not None:
+            return f"importing what it needs took more than {_IMPORTS_S:g} s"
+        return f"{'comparing' if self._opened else 'opening'} it took more than {self._limit_s:g} s"
+
+    def heed(self, word: str) -> None:
+        """Stop for imports, go on, or begin anew: that but once, so that nobody can hold it."""
+        if word == "stop" and self._stopped is None:
+            self._stopped = self.left
+            self._until = time.monotonic() + self._spare_s
+        elif word == "go" and self._stopped is not None:
+            self._spare_s, self._until = self.left, time.monotonic() + self._stopped
+            self._stopped = None
+        elif word == "anew" and not self._opened:
+            self._opened, self._until = True, time.monotonic() + self._limit_s
 
 
 def _without_floats(value: Any) -> Any:

@@ -7,12 +7,14 @@ import datetime
 import functools
 import json
 import math
+import pickle
 import threading
 import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import cloudpickle
 import numpy as np
 import pandas as pd
 import polars as pl
@@ -21,6 +23,7 @@ import pytest
 import scipy.sparse as sp
 import sklearn.linear_model
 from hypothesis import given, settings
+from hypothesis import strategies as st
 from matplotlib.figure import Figure
 from PIL import Image
 
@@ -138,8 +141,88 @@ def test_a_model_tells_the_attribute() -> None:
 def test_text_and_functions_show_lines() -> None:
     found = compared("a\nb\nc", "a\nB\nc", "x")["first"]
     assert "-b" in found["diff"] and "+B" in found["diff"]
-    one, other = made("def f(): return 1"), made("def f(): return 2")
-    assert compared(one, other, "x")["count"] == 1
+    assert (found["place"], found["before"], found["after"]) == ("x.splitlines()[1]", "'b'", "'B'")
+    assert compared("a\nb\n", "a\nb", "x")["first"]["place"] == "x"
+
+
+def test_text_that_became_shorter_or_longer_shows_lines() -> None:
+    found = compared("a\nb", "a\nb\nc", "x")["first"]
+    assert (found["place"], found["before"], found["after"]) == ("x.splitlines()[2]", "not there", "'c'")
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "place"),
+    [
+        ("def f(x): return x + 1", "def f(x): return x + 2", "x.__code__.co_consts[1]"),
+        ("def f(x): return x + 1", "def f(x): return x - 1", "x.__code__.co_code.splitlines()"),
+        ("def f(x): return len(x)", "def f(x): return sum(x)", "x.__code__.co_names[0]"),
+        ("def f(x, y=1): return x", "def f(x, y=2): return x", "x.__defaults__[0]"),
+        ("L = [1, 2]\ndef f(x): return x in L", "L = [1, 3]\ndef f(x): return x in L", "x.__globals__['L'][1]"),
+        (
+            "def f(x):\n    return [y + 1 for y in x]",
+            "def f(x):\n    return [y + 2 for y in x]",
+            "x.__code__.co_consts",
+        ),
+    ],
+)
+def test_of_functions_without_source_their_parts_are_told(before: str, after: str, place: str) -> None:
+    one, other = made(before), made(after)
+    assert places(one, other)[0].startswith(place)
+    assert places(cloudpickle.dumps(one), cloudpickle.dumps(other))[0].startswith(
+        place.replace("x.", "pickle.loads(x).")
+    )
+
+
+def test_of_functions_with_source_its_lines_are_told(tmp_path: Path) -> None:
+    found = []
+    for number in (1, 2):
+        file = tmp_path / f"of{number}.py"
+        file.write_text(f"def f(x):\n    y = {number}\n    return x + y\n")
+        names: dict[str, Any] = {}
+        exec(compile(file.read_text(), str(file), "exec"), names)
+        found.append(names["f"])
+    first = compared(*found, "x")["first"]
+    assert first["place"] == "inspect.getsource(x).splitlines()[1]"
+    assert {"-    y = 1", "+    y = 2"} <= set(first["diff"])
+
+
+def test_pickled_classes_and_values_are_told_by_their_parts() -> None:
+    def made_of(number: int) -> Any:
+        class Local:
+            size = number
+
+            def area(self) -> int:
+                return number
+
+        return Local
+
+    one, other = made_of(1), made_of(2)
+    assert set(places(cloudpickle.dumps(one()), cloudpickle.dumps(other()))) == {
+        "pickle.loads(x).__class__.size",
+        "pickle.loads(x).__class__.area.__closure__[0].cell_contents",
+    }
+    assert places(cloudpickle.dumps(one), cloudpickle.dumps(one)) == []
+    assert places(pickle.dumps(Model(a=[1, 2])), pickle.dumps(Model(a=[1, 3]))) == ["pickle.loads(x).a[1]"]
+
+
+class Bomb:
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    def __reduce__(self) -> Any:
+        return open, (self.path, "w")
+
+
+def test_nothing_that_a_pickle_in_bytes_says_is_done(tmp_path: Path) -> None:
+    one, other = (pickle.dumps([Bomb(str(tmp_path / name))]) for name in ("one", "two"))
+    assert places(one, other) == ["pickle.loads(x)[0].<argument 0>"]
+    assert list(tmp_path.iterdir()) == []
+
+
+@given(st.binary(max_size=40), st.binary(max_size=40))
+def test_bytes_that_only_look_like_a_pickle_are_bytes(one: bytes, other: bytes) -> None:
+    one, other = b"\x80\x04" + one + b".", b"\x80\x04" + other + b"."
+    assert bool(compared(one, other, "x")["count"]) == (one != other)
 
 
 def test_pictures_tell_where_they_changed() -> None:
@@ -241,6 +324,8 @@ class Model:
         (np.linspace(0, 1, 99), np.linspace(0, 1, 99) * (1 + 1e-15), "rounding"),
         (np.linspace(1, 2, 99), np.linspace(2, 1, 99) * 1.7, "random numbers"),
         ({"a": 1}, {"b": 1}, None),
+        ({"pid": 1812}, {"pid": 1907}, "id of a process"),
+        ([4012, 4013, 4014, 4015], [9104, 9105, 9106, 9107], "processes, ports"),
         (140_208_309_423_136, 139_920_478_587_904, "address"),
         ({"fit_time": 0.25, "score": 1}, {"fit_time": 0.5, "score": 1}, "how long"),
         ({"runtime_s": 0.25, "score": 1}, {"runtime_s": 0.5, "score": 2}, None),

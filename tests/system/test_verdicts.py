@@ -55,6 +55,18 @@ def test_each_flow_gets_its_verdict(stillrun: Commands, name: str, tmp_path: Pat
     judged(stillrun, name, tmp_path / "mark")
 
 
+def test_imports_do_not_count_towards_the_time_to_compare(stillrun: Commands, tmp_path: Path) -> None:
+    slow = "import sys, time\nif 'stillrun.compare_jobs' in sys.modules:\n    time.sleep(2.5)\n"
+    stillrun.write("slow.py", slow + "class Slow:\n    def __init__(self, a):\n        self.a = a\n")
+    text = corpus.flow(
+        corpus.Sample("import slow\nself.result = slow.Slow(1 + again())", "different"),
+    )
+    stillrun.write("judged.py", text)
+    stillrun.variables["MARK"] = str(tmp_path / "mark")
+    done = stillrun("replay", stillrun.run("judged.py"), "--compare-limit", "2", "--json")
+    assert done.json["artifacts"][0]["reason"].startswith("result.a: 1 became 2")
+
+
 def test_the_summary_stays_short(stillrun: Commands, tmp_path: Path) -> None:
     flow = corpus.flow(
         corpus.Sample("import random\nfor n in range(40):\n    setattr(self, f'a{n}', random.random())", "different")

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 __all__ = ["CALLABLES", "code_of_class", "code_of_function", "code_of_name", "is_importable"]
 
 CONSTANTS = (type(None), bool, int, float, complex, str, bytes, tuple, frozenset)  # globals that count by value
+DATA = (list, dict, set, bytearray)  # these as well, when they hold nothing but more of both
+DATA_MAX = 10_000  # values in one of them; a larger one counts by its type and length
 _NOT_STATE = {  # what Python itself keeps in a class, much of it not in every version or not before first use
     *("__dict__", "__weakref__", "__module__", "__qualname__", "__slotnames__", "__abstractmethods__", "_abc_impl"),
     *("__firstlineno__", "__static_attributes__", "__classdictcell__"),
@@ -120,7 +122,24 @@ def _referred(coder: Coder, target: Any) -> bytes:
             return coder.code(target)
         except UnknownTypeError:  # a tuple of who knows what
             pass
+    if type(target) in DATA:
+        return coder.code(target) if _is_data(target) else coder.record("some", type(target).__qualname__, len(target))
     return coder.tagged("some", coder.code(type(target).__qualname__))
+
+
+def _is_data(target: Any) -> bool:
+    """True for plain data, and not too much of it; what refers to itself has no end."""
+    waiting, seen = [target], 0
+    while waiting:
+        value = waiting.pop()
+        seen += 1
+        if type(value) not in CONSTANTS + DATA:
+            return False
+        if isinstance(value, (dict, list, tuple, set, frozenset)):
+            if seen + len(waiting) + len(value) > DATA_MAX:
+                return False
+            waiting += value if not isinstance(value, dict) else [*value, *value.values()]
+    return True
 
 
 def _is_library(names: dict[str, Any]) -> bool:

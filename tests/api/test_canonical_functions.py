@@ -83,6 +83,11 @@ def test_functions_are_the_same_whatever_their_file_and_line(tmp_path: Path) -> 
         ("f", "b=2", "d=2"),
         ("f", "math.pi", "math.e"),
         ("f", "TABLE = [1]", "TABLE = (1,)"),
+        ("f", "TABLE = [1]", "TABLE = [2]"),
+        ("f", "TABLE = [1]", "TABLE = [True]"),
+        ("f", "TABLE = [1]", "TABLE = {1: ['a', {2}]}"),
+        ("f", "TABLE = [1]", "TABLE = [print]"),
+        ("f", "TABLE = [1]", "TABLE = [0] * 20_000"),
         ("g", "outer(1)", "outer(2)"),
         ("g", "x + step", "x * step"),
         ("h", "x.data + 1", "x.data + 2"),
@@ -96,6 +101,27 @@ def test_functions_differ_with_what_they_do(name: str, before: str, after: str, 
         SOURCE.replace(before, after).replace("(a, b, c)", "(a, c)" if after == "d=2" else "(a, b, c)"), tmp_path
     )
     assert digest(getattr(one, name)) != digest(getattr(other, name))
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        "{'b': [1], 'a': {2, 'x'}}",
+        "[object()]",
+        "[[0]] * 6_000",
+        "[0] * 20_000",
+        "{n: n for n in range(20_000)}",
+        "loop",
+    ],
+)
+def test_data_of_a_module_counts_by_value_while_it_is_plain_and_small(table: str, tmp_path: Path) -> None:
+    loop = "loop = [1]\nloop.append(loop)\n"
+    source = loop + SOURCE.replace("TABLE = [1]", f"TABLE = {table}")
+    one, other = module_of(source, tmp_path / "a"), module_of(source, tmp_path / "b")
+    assert digest(one.f) == digest(other.f) == digest(cloudpickle.loads(cloudpickle.dumps(one.f))) is not None
+    before = digest(other.f)
+    other.TABLE.update(z=0) if isinstance(other.TABLE, dict) else other.TABLE.append(0)
+    assert digest(other.f) != before
 
 
 def test_functions_and_classes_by_value_survive_pickling(tmp_path: Path) -> None:

@@ -19,14 +19,18 @@ __all__ = ["list_command"]
 @click.command(short_help="List kept runs.")
 @click.argument("flow", required=False)
 @click.option("--tag", "tags", multiple=True, metavar="TAG", help="Only runs that have this tag; may be repeated.")
+@click.option(
+    "--all", "trials", is_flag=True, help="Also the replays that --vary, --repeat and bisect try things with."
+)
 @common_options
 @click.pass_context
-def list_command(ctx: click.Context, flow: str | None, tags: tuple[str, ...], as_json: bool) -> None:
+def list_command(ctx: click.Context, flow: str | None, tags: tuple[str, ...], trials: bool, as_json: bool) -> None:
     """List the runs of FLOW, or of all flows, oldest first."""
     store = open_store(ctx, create=True)
     found = sorted(runs(store, flow), key=lambda run: str(run.record["started"]))
     if flow and not found:
         raise NotFound(f"no flow '{flow}' in {store.root}.{nearest(flow, flows(store))}")
+    found = [run for run in found if trials or not run.record["settings"].get("trial")]
     found = [run for run in found if not tags or _tags(run).issuperset(tags)]
     if as_json:
         print_json({"store": str(store.root), "runs": [_entry(run) for run in found]})

@@ -192,7 +192,7 @@ def _print_causes(found: Causes, narrator: Narrator, as_json: bool) -> int:
         narrator.say("")
         for cause in found.causes:
             narrator.say(clean(cause.sentence))
-        changed = ", ".join(str(one["changed"]) for one in found.replays if one["changed"])
+        changed = ", ".join(dict.fromkeys(str(one["changed"]) for one in found.replays if one["changed"]))
         if not found.causes:
             nor = f", nor with another {changed}" if changed else ""
             narrator.say(f"Nothing differs between {len(found.replays)} replays{nor}.")

@@ -68,7 +68,7 @@ def bisect_environment(
         raise EngineError(
             f"{good.spec} and {bad.spec} ran with the same packages; 'stillrun why' tells what else differs."
         )
-    asked = replace(request, explain=False)
+    asked = replace(request, explain=False, trial=True)
     found = Bisection()
 
     def tried(chosen: Sequence[Change]) -> bool | None:

@@ -75,7 +75,7 @@ def bisect_code(
         commit = commits[count - 1] if count else None
         note(f"Trying {_told(commit)}.")
         code = _code(good, bad, commit, top, codes[1])
-        outcome = replay_run(good, replace(request, explain=False, code=code), stop, Reporter())
+        outcome = replay_run(good, replace(request, explain=False, trial=True, code=code), stop, Reporter())
         broken = _broken(good.store, outcome)
         equal, told = (gives_the_same(outcome), outcome.verdict) if broken is None else (None, broken)
         found.trials.append(CodeTrial(commit, equal, told))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from contextlib import ExitStack
 from typing import Any
 
@@ -29,13 +29,19 @@ def explained(
     load: Mapping[str, Any],
     policy: Policy,
     limit_s: float,
+    unexplained: Set[tuple[str, str, str | None]] = frozenset(),
 ) -> list[TaskVerdict]:
     """The verdicts with what differs, found in the environments that the tasks were replayed in.
 
     environments: of each (step, task). launches: how a process in each environment is started. load: the flow's 'load'
-    request of docs/spec/host-protocol.md. limit_s: most time for one artifact.
+    request of docs/spec/host-protocol.md. limit_s: most time for one artifact. unexplained: step, task and name of artifacts
+    that nobody wants to know more of.
     """
-    if not any(_is_open(one) for task in verdicts for one in task.artifacts):
+    if not any(
+        _is_open(one) and (task.step, task.task, one.name) not in unexplained
+        for task in verdicts
+        for one in task.artifacts
+    ):
         return list(verdicts)
     face, left = checkout(store, keep_face(store)), _LOOKED_MAX
     differs: dict[str, Differ] = {}
@@ -46,7 +52,8 @@ def explained(
             artifacts = []
             for one in task.artifacts:
                 tolerance = policy.tolerance(task.step, one.name)
-                if one.records is None or not _is_open(one) or (tolerance is None and left == 0):
+                is_wanted = _is_open(one) and (task.step, task.task, one.name) not in unexplained
+                if one.records is None or not is_wanted or (tolerance is None and left == 0):
                     artifacts.append(one)
                     continue
                 left -= tolerance is None

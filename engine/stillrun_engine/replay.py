@@ -131,6 +131,7 @@ class _Replay:
         self._changed = changed
         self._policy = Policy.of(run.description)
         self._limit_s = request.compare_limit_s if request.explain else None
+        self._unexplained = request.unexplained
         self._reporter, self._clock, self._stop = reporter, clock, stop
         store, record = run.store, run.record
         self._store = store
@@ -248,7 +249,16 @@ class _Replay:
         environments = {(task["step"], task["task"]): self._environment(task) for task in self._tasks}
         launches = {environment: place.launch for environment, place in self.replay_places.items()}
         if self._limit_s is not None:
-            verdicts = explained(self._store, verdicts, environments, launches, self._load, self._policy, self._limit_s)
+            verdicts = explained(
+                self._store,
+                verdicts,
+                environments,
+                launches,
+                self._load,
+                self._policy,
+                self._limit_s,
+                unexplained=self._unexplained,
+            )
         verdict = worst(v.verdict for v in verdicts)
         record = {
             "schema": "stillrun/verdict/1",

@@ -44,6 +44,8 @@ class ReplayRequest:
     code: Digest | None = None  # the same, as it is kept already
     no_network: bool = False  # tasks and the programs that they start have no network at all
     explain: bool = True  # find out what differs, where the digests do
+    unexplained: frozenset[tuple[str, str, str | None]] = frozenset()  # step, task and artifact: but for these
+    trial: bool = False  # one of several that answer one question: lists of runs leave it out
     keep_going: bool = False  # leave out the tasks whose environment or files are not to be had, instead of refusing
     forced: Mapping[str, str] = field(default_factory=dict)  # variables that tasks get, whatever was recorded
     place: Path | None = None  # the folder to replay in, which is made and removed; a fresh one each time when None
@@ -138,6 +140,7 @@ def head_of(run: KeptRun, request: ReplayRequest, changed: Changed, clock: Clock
             "fresh_process": request.fresh_process,
             "offline": request.offline,
             "no_network": request.no_network,
+            **({"trial": True} if request.trial else {}),
             "keep_packages": run.record["settings"].get("keep_packages", "all"),
         },
         "machine": machine_facts(),

@@ -8,32 +8,25 @@ from __future__ import annotations
 
 import platform
 import shutil
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import subprocess
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import field, replace
 from pathlib import Path
 from typing import Any
 
 from stillrun_engine.archive import KeptRun
+from stillrun_engine.causes import ITSELF, TOLD, Cause, Key, cause_of
 from stillrun_engine.replay import ReplayOutcome, ReplayRequest, replay_run
 from stillrun_engine.reporter import Reporter
 from stillrun_engine.stopping import StopSignals
 from stillrun_snapshot.deferred import dataclass
 
-__all__ = ["AXES", "Cause", "Causes", "find_causes"]
+__all__ = ["AXES", "Causes", "find_causes"]
 
-_ITSELF = "itself"
 _MOMENTS = ("1000000000.25", "1000000000.25", "1262349296.5")
 """Seconds since 1970: two moments that differ in year, month, day, weekday, hour, minute and second."""
+_NO_LOCALES = frozenset({"c", "posix", "c.utf8"})  # without rules of their own
 _THREADS = ("OMP", "OPENBLAS", "MKL", "NUMEXPR", "BLIS")
-
-
-@dataclass(frozen=True)
-class _Axis:
-    """One thing that can be changed. changed: the variables that change it, from those of the run; None: not here."""
-
-    told: str  # what a result depends on, in a sentence
-    why: str
-    changed: Callable[[Mapping[str, str]], Mapping[str, str] | None] = lambda _: {}
 
 
 def _hashseed(run: Mapping[str, str]) -> Mapping[str, str]:
@@ -48,9 +41,26 @@ def _timezone(run: Mapping[str, str]) -> Mapping[str, str]:
     return {"TZ": "Pacific/Apia" if run.get("TZ") != "Pacific/Apia" else "America/Lima"}
 
 
-def _locale(run: Mapping[str, str]) -> Mapping[str, str]:
-    now = run.get("LC_ALL") or run.get("LANG") or "C"
-    return {"LC_ALL": "C" if now not in ("C", "POSIX", "C.UTF-8") else "en_US.UTF-8", "LANG": "C"}
+def _locale(run: Mapping[str, str]) -> Mapping[str, str] | None:
+    now = _plain_locale(run.get("LC_ALL") or run.get("LANG") or "C")
+    other = "C" if now not in _NO_LOCALES else _foreign_locale()
+    return None if other is None else {"LC_ALL": other, "LANG": "C"}
+
+
+def _plain_locale(name: str) -> str:
+    return name.lower().replace("-", "")
+
+
+def _foreign_locale() -> str | None:
+    """A locale that this machine has, with rules of its own: German before others, since it writes 1.000,5."""
+    try:
+        told = subprocess.run(["locale", "-a"], capture_output=True, check=True, timeout=10).stdout
+    except (OSError, subprocess.SubprocessError):
+        return None
+    names = sorted(told.decode("utf-8", "replace").split(), key=lambda name: (not name.startswith("de_"), name))
+    return next(
+        (name for name in names if "utf8" in _plain_locale(name) and _plain_locale(name) not in _NO_LOCALES), None
+    )
 
 
 def _cpu(run: Mapping[str, str]) -> Mapping[str, str] | None:
@@ -59,32 +69,19 @@ def _cpu(run: Mapping[str, str]) -> Mapping[str, str] | None:
     return {"OPENBLAS_CORETYPE": "Nehalem" if run.get("OPENBLAS_CORETYPE") != "Nehalem" else "Sandybridge"}
 
 
-AXES: Mapping[str, _Axis] = {
-    "hashseed": _Axis("the hash seed", "something in it follows the order of a set, or hash()", _hashseed),
-    "threads": _Axis("the number of threads", "sums are made in another order", _threads),
-    "timezone": _Axis("the time zone", "it holds a local time", _timezone),
-    "locale": _Axis("the locale", "it is sorted, parsed or written by local rules", _locale),
-    "time": _Axis("the time", "it holds a date, a time of day or a duration"),
-    "path": _Axis("the folder it runs in", "it holds a path"),
-    "order": _Axis("the order of a folder's listing", "sort what os.listdir or glob give"),
-    "cpu": _Axis("the processor's instructions", "its rounding differs between kinds of processors", _cpu),
+_Change = Callable[[Mapping[str, str]], Mapping[str, str] | None]
+
+AXES: Mapping[str, _Change] = {
+    "hashseed": _hashseed,
+    "threads": _threads,
+    "timezone": _timezone,
+    "locale": _locale,
+    "time": lambda _: {},
+    "path": lambda _: {},
+    "order": lambda _: {},
+    "cpu": _cpu,
 }
-"""What can be changed, by the word for it."""
-
-
-@dataclass(frozen=True)
-class Cause:
-    """One artifact and what it depends on; ``itself`` among the axes when it differs with nothing changed."""
-
-    step: str
-    task: str
-    name: str | None  # None: the task itself ends otherwise
-    axes: tuple[str, ...]
-    sentence: str
-
-    def to_record(self) -> dict[str, Any]:
-        """The cause as JSON tells it."""
-        return {**self.__dict__, "axes": list(self.axes)}
+"""What can be changed, by the word for it: the variables that do, from those of the run; None where it cannot be here."""
 
 
 @dataclass
@@ -97,7 +94,7 @@ class Causes:
     first: ReplayOutcome | None = None
 
 
-_Results = dict[tuple[str, str, str | None], tuple[str, ...]]
+_Results = dict[Key, tuple[str, ...]]
 
 
 def find_causes(
@@ -132,32 +129,42 @@ def _found(
     found = Causes()
     plain = []
     for number in range(repeat):
-        asked = replace(same, explain=number == 0)
+        asked = replace(same, explain=number == 0, trial=number > 0)
         outcome = replay_run(run, asked, stop, reporter("nothing"))
         found.first = found.first or outcome
         plain.append(_results(outcome))
         found.replays.append({"changed": None, "run": outcome.pathspec, "verdict": outcome.verdict})
     own = {key for key in plain[0] if any(other.get(key) != plain[0][key] for other in plain[1:])}
-    moved: dict[tuple[str, str, str | None], list[str]] = {key: [_ITSELF] for key in sorted(own, key=str)}
+    moved: dict[Key, list[str]] = {key: [ITSELF] for key in sorted(own, key=str)}
+    outcomes: dict[str, ReplayOutcome] = {}
+    same = replace(same, trial=True)
     for name in axes:
-        changed = AXES[name].changed(run.record["variables"])
+        changed = AXES[name](run.record["variables"])
         if changed is None:
             found.skipped.append(name)
         elif name == "time":
             _hold_the_clock(run, same, stop, reporter, found, plain[0], moved)
         else:
-            results = _replayed(run, _with(run, same, name, changed), name, stop, reporter, found)
-            for key in plain[0]:
-                if key not in own and results.get(key) != plain[0][key]:
-                    moved.setdefault(key, []).append(name)
+            asked = replace(_with(run, same, name, changed), unexplained=frozenset(moved))
+            outcomes[name] = _replayed(run, asked, name, stop, reporter, found)
+            _note(name, _results(outcomes[name]), plain[0], own, moved)
     assert found.first is not None, "it was replayed"
-    found.causes = [_cause(key, names, found.first) for key, names in moved.items()]
+    outcomes[ITSELF] = outcomes["time"] = found.first
+    found.causes = [cause_of(key, names, outcomes[names[0]].record) for key, names in moved.items()]
     return found
+
+
+def _note(name: str, results: _Results, plain: _Results, own: set[Key], moved: dict[Key, list[str]]) -> None:
+    """Take note of what came out otherwise with ``name`` changed; a task that ended otherwise stands for its artifacts."""
+    ended = {key[:2] for key in plain if key[2] is None and results.get(key) != plain[key]}
+    for key in plain:
+        if key not in own and results.get(key) != plain[key] and (key[2] is None or key[:2] not in ended):
+            moved.setdefault(key, []).append(name)
 
 
 def _with(run: KeptRun, same: ReplayRequest, name: str, changed: Mapping[str, str]) -> ReplayRequest:
     """A replay with one thing changed."""
-    asked = replace(same, explain=False, forced=changed)
+    asked = replace(same, forced=changed)
     if name == "path":
         assert same.place is not None, "all are in one place"
         return replace(asked, place=same.place.with_name("another folder"), same_path=False)
@@ -171,11 +178,11 @@ def _replayed(
     stop: StopSignals,
     reporter: Callable[[str], Reporter],
     found: Causes,
-) -> _Results:
-    """One more replay, and what came of it."""
-    outcome = replay_run(run, asked, stop, reporter(AXES[name].told))
+) -> ReplayOutcome:
+    """One more replay."""
+    outcome = replay_run(run, asked, stop, reporter(TOLD[name]))
     found.replays.append({"changed": name, "run": outcome.pathspec, "verdict": outcome.verdict})
-    return _results(outcome)
+    return outcome
 
 
 def _hold_the_clock(
@@ -185,7 +192,7 @@ def _hold_the_clock(
     reporter: Callable[[str], Reporter],
     found: Causes,
     plain: _Results,
-    moved: dict[tuple[str, str, str | None], list[str]],
+    moved: dict[Key, list[str]],
 ) -> None:
     """Find what depends on the time: it is another one each time and stops to be when the clock is held, or differs by date.
 
@@ -193,20 +200,22 @@ def _hold_the_clock(
     """
     site = str(_site(run, "bent_clock"))
     held, again, later = (
-        _replayed(
-            run,
-            replace(same, explain=False, forced={"PYTHONPATH": site, "STILLRUN_CLOCK": moment}),
-            "time",
-            stop,
-            reporter,
-            found,
+        _results(
+            _replayed(
+                run,
+                replace(same, explain=False, forced={"PYTHONPATH": site, "STILLRUN_CLOCK": moment}),
+                "time",
+                stop,
+                reporter,
+                found,
+            )
         )
         for moment in _MOMENTS
     )
     for key in plain:
         if key not in held or held[key] != again.get(key):
             continue
-        if moved.get(key) == [_ITSELF]:
+        if moved.get(key) == [ITSELF]:
             moved[key] = ["time"]
         elif held[key] != later.get(key):
             moved.setdefault(key, []).append("time")
@@ -222,23 +231,6 @@ def _results(outcome: ReplayOutcome) -> _Results:
             value = one["replayed_canonical"] or one["replayed"] or "not there"
             found[one["step"], one["task"], one["name"]] = (value,)
     return found
-
-
-def _cause(key: tuple[str, str, str | None], axes: Iterable[str], first: ReplayOutcome) -> Cause:
-    step, task, name = key
-    names = tuple(axes)
-    what = f"{step}/{task}/{name}" if name else f"{step}/{task}"
-    if names == (_ITSELF,):
-        hint = next((one["difference"]["hint"] for one in first.record["artifacts"] if _is(one, key)), None)
-        why = hint or "chance without a seed, the time, or the order of threads"
-        return Cause(step, task, name, names, f"{what} differs by itself from one replay to the next: {why}")
-    told = " and on ".join(AXES[axis].told for axis in names)
-    return Cause(step, task, name, names, f"{what} depends on {told}: {AXES[names[0]].why}")
-
-
-def _is(entry: Mapping[str, Any], key: tuple[str, str, str | None]) -> bool:
-    told = entry["difference"] is not None and "hint" in entry["difference"]
-    return told and (entry["step"], entry["task"], entry["name"]) == key
 
 
 def _site(run: KeptRun, script: str) -> Path:

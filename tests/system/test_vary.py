@@ -17,6 +17,9 @@ class Depends(FlowSpec):
         asked = time.perf_counter()
         self.fixed = sum(range(9))
         self.hashed = list({"a", "b", "c", "d", "e"})
+        self.summed = 0.0
+        for name in {str(n) for n in range(99)}:
+            self.summed += 0.1 * int(name) ** 0.5
         self.zone = time.strftime("%H", time.localtime(0))
         self.threads = os.environ.get("OMP_NUM_THREADS", "all")
         self.place = os.getcwd()
@@ -50,6 +53,7 @@ def test_each_thing_is_found_where_it_is_used(stillrun: Commands, run: str) -> N
     found = {cause["name"]: cause["axes"] for cause in done.json["causes"] if cause["step"] == "start"}
     assert found == {
         "hashed": ["hashseed"],
+        "summed": ["hashseed"],
         "zone": ["timezone"],
         "threads": ["threads"],
         "place": ["path"],
@@ -61,12 +65,41 @@ def test_each_thing_is_found_where_it_is_used(stillrun: Commands, run: str) -> N
         "stamp": ["time"],
     }
     sentences = {cause["name"]: cause["sentence"] for cause in done.json["causes"]}
-    assert sentences["hashed"] == (
-        "start/0/hashed depends on the hash seed: something in it follows the order of a set, or hash()"
-    )
+    assert sentences["hashed"] == "start/0/hashed depends on the hash seed: it is in the order of a set"
+    assert sentences["began"] == "start/0/began depends on the time: it looks like a moment in time, in seconds"
     assert sentences["random"].startswith("start/0/random differs by itself from one replay to the next")
+    assert sentences["summed"] == "start/0/summed depends on the hash seed: numbers are added up in the order of a set"
     assert sentences["today"] == "start/0/today depends on the time: it holds a date, a time of day or a duration"
     assert [one["changed"] for one in done.json["replays"]][:3] == [None, None, "hashseed"]
+    listed, everything = stillrun("list", "--json"), stillrun("list", "--all", "--json")
+    assert [one["run"] for one in listed.json["runs"]] == [run, done.json["replays"][0]["run"]]
+    assert len(everything.json["runs"]) == 1 + len(done.json["replays"])
+
+
+FAILS = """
+import locale, os
+from stillrun import FlowSpec, step
+
+class Fails(FlowSpec):
+    @step
+    def start(self):
+        self.x = 1
+        if os.environ.get("PYTHONHASHSEED") != "0":
+            raise RuntimeError("no such seed")
+        self.next(self.end)
+
+    @step
+    def end(self):
+        pass
+"""
+
+
+def test_a_task_that_ends_otherwise_stands_for_its_artifacts(stillrun: Commands) -> None:
+    stillrun.write("fails.py", FAILS)
+    done = stillrun("replay", stillrun.run("fails.py"), "--vary", "hashseed", "--json")
+    assert [cause["sentence"] for cause in done.json["causes"]] == [
+        "start/0 depends on the hash seed: it was 'ok' and the replay is 'failed': no such seed"
+    ]
 
 
 def test_a_step_is_asked_alone_and_told_in_words(stillrun: Commands, run: str) -> None:
@@ -82,9 +115,9 @@ def test_what_depends_on_nothing_is_said(stillrun: Commands) -> None:
         "        self.x = {'a', 'b'}\n        self.next(self.end)\n\n    @step\n    def end(self):\n        pass\n"
     )
     stillrun.write("steady.py", steady)
-    done = stillrun("replay", stillrun.run("steady.py"), "--vary", "hashseed,order")
+    done = stillrun("replay", stillrun.run("steady.py"), "--vary", "hashseed,time,order")
     assert done.code == 0, done.out
-    assert "Nothing differs between 4 replays, nor with another hashseed, order." in done.out
+    assert "Nothing differs between 7 replays, nor with another hashseed, time, order." in done.out
 
 
 def test_an_unknown_thing_is_refused(stillrun: Commands, run: str) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copyreg
 import difflib
+import enum
 import math
 import struct
 import sys
@@ -26,6 +27,7 @@ KEPT_MAX = 20  # differences that are described one by one
 LOOKED_MAX = 2_000_000  # pairs of values; then it is said that the rest was not looked at
 TEXT_MAX = 160
 LINES_MAX = 30
+SHARE_OF = 1 << 16  # bytes whose share of changed ones is told
 FRAMES = 12_000
 _PLAIN_MODULES = frozenset({"datetime", "uuid", "decimal", "fractions", "pathlib", "zoneinfo", "re", "ipaddress"})
 
@@ -122,12 +124,13 @@ class Comparison:
     def _whole_numbers(self, place: str, a: int, b: int) -> None:
         distance = abs(b - a)
         size = float(distance) if distance < 1 << 1000 else math.inf
-        self.numeric(place, repr(a), repr(b), size, relative(float(a), float(b)) if size < 1e300 else math.inf, size, 1)
+        rel = distance / max(abs(a), abs(b)) if a or b else 0.0  # exact, however large they are
+        self.numeric(place, repr(a), repr(b), size, rel, size, 1)
 
-    def text(self, place: str, a: Any, b: Any) -> None:
+    def text(self, place: str, a: Any, b: Any, **more: Any) -> None:
         """Take note of text, or bytes, that differ: by lines where there are several."""
         at = next((i for i, (x, y) in enumerate(zip(a, b)) if x != y), min(len(a), len(b)))
-        more: dict[str, Any] = {"at": at, "lengths": [len(a), len(b)]}
+        more.update(at=at, lengths=[len(a), len(b)])
         start = max(0, at - 20)
         before, after = (repr(each[start : start + 80]) for each in (a, b))
         if isinstance(a, str) and ("\n" in a or "\n" in b):
@@ -149,7 +152,7 @@ class Comparison:
         if said[0] and said[1]:
             self.walk(self.keep(said[0])[0], self.keep(said[1])[0], f"pickle.loads({place})")
         if self.count == before:
-            self.text(place, a, b)
+            self.text(place, a, b, **(_share(a, b) if len(a) == len(b) else {}))
 
     def _larger(self, a: Any, b: Any, place: str) -> None:
         pair = (id(a), id(b))
@@ -165,12 +168,21 @@ class Comparison:
             self._members(a, b, place)
         elif kind.__module__.split(".")[0] in _PLAIN_MODULES:
             if repr(a) != repr(b):
-                self.differs("value", place, repr(a), repr(b))
+                self._plain_values(a, b, place)
+        elif isinstance(a, enum.Enum):
+            self.differs("value", place, str(a), str(b))  # members are one object each, and these are two
         else:
             from stillrun.compare_science import compare_science
 
             if not compare_science(self, a, b, place):
                 self._objects(a, b, place)
+
+    def _plain_values(self, a: Any, b: Any, place: str) -> None:
+        zones = getattr(a, "tzinfo", None), getattr(b, "tzinfo", None)
+        if None not in zones and a == b:  # one moment, told by two clocks
+            self.differs("value", f"{place}.tzinfo", repr(zones[0]), repr(zones[1]))
+        else:
+            self.differs("value", place, repr(a), repr(b))
 
     def _items(self, a: Any, b: Any, place: str) -> None:
         if len(a) != len(b):
@@ -239,6 +251,9 @@ class Comparison:
     def _arguments(self, a: Any, b: Any, place: str, kind: type) -> None:
         if len(a) != len(b):
             self.differs("value", place, repr(a), repr(b))
+            return
+        if issubclass(kind, BaseException):
+            self.walk(a, b, f"{place}.args")
             return
         simple = all(isinstance(item, (type, int, str, float, bytes, type(None))) for item in (*a, *b))
         for at, (x, y) in enumerate(zip(a, b)):
@@ -325,6 +340,11 @@ def _reduced(value: Any) -> Any:
         return reduced
     make, made_of, state, *rest = reduced
     return (make, made_of, state_that_counts(value, state), *rest)
+
+
+def _share(a: bytes, b: bytes) -> dict[str, Any]:
+    unlike = sum(x != y for x, y in zip(a[:SHARE_OF], b[:SHARE_OF]))
+    return {"differing": unlike, "of": min(len(a), SHARE_OF), "share": unlike / max(1, min(len(a), SHARE_OF))}
 
 
 def _shared(a: Any, b: Any) -> dict[str, Any]:

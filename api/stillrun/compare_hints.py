@@ -16,6 +16,7 @@ _MOMENT = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d|datetime\.datetime\(|Timesta
 _EPOCH = (1_000_000_000, 4_000_000_000)  # seconds since 1970 of the years 2001 to 2096
 _TEMPORARY = re.compile(r"/(?:tmp|var/folders|temp|T)/|[\\/]tmp[\w]{6,}")
 _IDENTIFIER = re.compile(r"\b[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b|UUID\(")
+_TOKEN = re.compile(r"b?'((?=.*\d)(?=.*[a-f])[0-9a-f]{8,}|(?=.*\d)(?=.*[a-z])(?=.*[A-Z])[\w-]{16,})'")
 _ADDRESS = re.compile(r" at 0x[0-9a-f]{6,}")
 _PARAMETER = re.compile(r"\.([A-Za-z]\w*)(?<!_)$")  # of an estimator, and what it has learnt
 _FITTED = re.compile(r"\.[A-Za-z]\w*_(?:\[[^.]*)?$")
@@ -49,6 +50,10 @@ def hint_of(found: Sequence[Mapping[str, Any]], worst: Mapping[str, Any], only_n
     parameter = next((match[1] for one in found if (match := _PARAMETER.search(str(one["place"])))), None)
     if parameter is not None and any(_FITTED.search(str(one["place"])) for one in found):
         return f"it was made with another {parameter}"
+    if all(_TOKEN.fullmatch(before) and _TOKEN.fullmatch(after) for before, after in texts):
+        return "it looks like a token or a digest: random, or of something that is another each time"
+    if all(one["kind"] == "text" and one.get("share", 0.0) > 0.9 and one["of"] >= 8 for one in found):
+        return "nearly every byte is another one: random, compressed or encrypted data look like this"
     if only_numbers:
         return _of_numbers(found, worst, texts, count)
     return None

@@ -30,6 +30,7 @@ LEVELS = (
 """From the best to the worst."""
 
 Record = Mapping[str, Any]
+_ULP_TOLD = 1e6  # more units in the last place say nothing that the relative difference does not
 
 
 @dataclass(frozen=True)
@@ -144,6 +145,8 @@ def _told(found: Record) -> str:
         text = _number_told(first)
     elif first["kind"] in ("missing", "extra"):
         text = f"{first['place']} is {'not there any more' if first['kind'] == 'missing' else 'new'}"
+    elif first["kind"] == "pixels":
+        text = f"{first['place']}: {first['differing']:,} of {first['of']:,} pixels {first['after']}"
     else:
         text = f"{first['place']}: {first['before']} became {first['after']}"
     if found["count"] > 1:
@@ -153,7 +156,9 @@ def _told(found: Record) -> str:
 
 def _number_told(one: Record) -> str:
     share = f", {one['differing']:,} of {one['of']:,} numbers" if one.get("of", 1) > 1 else ""
-    return f"{one['place']}: {one['before']} became {one['after']} (relative {float(one['rel']):.1e}{share})"
+    sizes = f"absolute {float(one['abs']):.1e}, relative {float(one['rel']):.1e}"
+    ulp = f", {float(one['ulp']):,.0f} ULP" if float(one["ulp"]) < _ULP_TOLD and "." in one["before"] else ""
+    return f"{one['place']}: {one['before']} became {one['after']} ({sizes}{ulp}{share})"
 
 
 def _change(original: Record, replayed: Record) -> str:

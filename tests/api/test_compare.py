@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import datetime
+import enum
 import functools
 import json
 import math
@@ -31,6 +32,11 @@ from stillrun.canonical import canonical_digest
 from stillrun.compare import compared
 
 from .test_canonical_pairs import DIFFERENT, OBJECTS, SAME, Plain, drawn, made
+
+
+class Colour(enum.Enum):
+    RED = 1
+    BLUE = 2
 
 
 def places(a: Any, b: Any, **more: float) -> list[str]:
@@ -89,6 +95,15 @@ def test_of_what_differs_something_is_found(what: str) -> None:
         (pl.DataFrame({"a": [1, 2]}), pl.DataFrame({"a": [1, 3]}), "x['a'][1]", "2", "3"),
         (pa.table({"a": [1, 2]}), pa.table({"a": [1, 3]}), "x['a'][1]", "2", "3"),
         (sp.csr_array(np.eye(2)), sp.csr_array(np.diag([1.0, 2.0])), "x.tocsr().data[1]", "1.0", "2.0"),
+        (ValueError("a"), ValueError("b"), "x.args[0]", "a", "b"),
+        (Colour.RED, Colour.BLUE, "x", "Colour.RED", "Colour.BLUE"),
+        (
+            datetime.datetime(2020, 1, 1, 12, tzinfo=datetime.timezone.utc),
+            datetime.datetime(2020, 1, 1, 13, tzinfo=datetime.timezone(datetime.timedelta(hours=1))),
+            "x.tzinfo",
+            "datetime.timezone.utc",
+            "datetime.timezone(datetime.timedelta(seconds=3600))",
+        ),
         (datetime.date(2020, 1, 1), datetime.date(2020, 1, 2), "x", "datetime.date(2020, 1, 1)", "datetime.date(2020, 1, 2)"),
     ],
 )  # fmt: skip
@@ -108,6 +123,12 @@ def test_numbers_are_measured() -> None:
     assert (first["abs"], first["ulp"]) == (2**-52, 1.0)
     assert (second["abs"], second["rel"]) == (1.0, pytest.approx(1 / 101))
     assert found["worst"]["place"] == "x[1]"
+
+
+def test_large_whole_numbers_are_measured_exactly() -> None:
+    found = compared(10**50, 10**50 + 1, "x")["first"]
+    assert (found["abs"], found["rel"]) == (1.0, 1 / (10**50 + 1))
+    assert compared(0, 1 << 2000, "x")["first"]["rel"] == 1.0
 
 
 def test_arrays_are_measured_as_a_whole() -> None:
@@ -324,6 +345,9 @@ class Model:
         (np.linspace(0, 1, 99), np.linspace(0, 1, 99) * (1 + 1e-15), "rounding"),
         (np.linspace(1, 2, 99), np.linspace(2, 1, 99) * 1.7, "random numbers"),
         ({"a": 1}, {"b": 1}, None),
+        ("5ca1eeaec4daf472", "2be7e40e64f51882", "token or a digest"),
+        ("defaced", "facaded", None),
+        (bytes(range(64)), bytes(range(64, 128)), "every byte"),
         ({"pid": 1812}, {"pid": 1907}, "id of a process"),
         ([4012, 4013, 4014, 4015], [9104, 9105, 9106, 9107], "processes, ports"),
         (140_208_309_423_136, 139_920_478_587_904, "address"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
@@ -16,12 +17,12 @@ from stillrun_engine.bundle import LeftOut
 from stillrun_engine.bundle_export import write_bundle
 from stillrun_engine.bundle_import import import_bundle
 from stillrun_engine.carry import Carried
-from stillrun_engine.closure import Kind
+from stillrun_engine.closure import Kind, Needed
 from stillrun_engine.pathspec import Pathspec, parse_pathspec
 from stillrun_engine.remote import fetch_run, opened_folder
 from stillrun_snapshot.store import Store
 
-__all__ = ["carried_facts", "carried_line", "export_command", "import_command", "taken_from"]
+__all__ = ["carried_facts", "carried_line", "export_command", "import_command", "left_out_line", "taken_from"]
 
 _KINDS: dict[str, Kind] = {"packages": "package", "artifacts": "artifact", "inputs": "input"}
 
@@ -86,7 +87,8 @@ def export_command(
 def import_command(ctx: click.Context, path: Path, check: bool, as_json: bool) -> None:
     """Check every byte of a file that `stillrun export` wrote, then take in all of its runs, or none.
 
-    Nothing in it is run or unpickled. What is here already stays as it is; taking in a file twice changes nothing.
+    Nothing in it is run or unpickled. What is here already stays as it is, unless it is damaged: then it is mended. Taking in
+    a file twice changes nothing.
     """
     store = open_store(ctx, create=True)
     with hashing_progress(as_json, "checking") as told:
@@ -121,6 +123,7 @@ def carried_facts(carried: Carried) -> dict[str, object]:
         "objects": carried.objects,
         "new_objects": carried.new,
         "new_bytes": carried.size,
+        "mended_objects": carried.mended,
         "added": carried.added,
         "left_out": [vars(one) for one in carried.left_out],
     }
@@ -129,17 +132,19 @@ def carried_facts(carried: Carried) -> dict[str, object]:
 def carried_line(carried: Carried, source: str) -> str:
     """For people: what came, and from where."""
     runs = ", ".join(carried.runs[:3]) + (f" and {len(carried.runs) - 3} more" if len(carried.runs) > 3 else "")
+    mended = f"; {counted(carried.mended, 'damaged object')} mended" if carried.mended else ""
     if not carried.added and not carried.new:
-        return clean(f"{runs}: all of it was here already; {counted(carried.objects, 'object')} of {source} checked")
+        checked = f"{counted(carried.objects, 'object')} of {source} checked"
+        return clean(f"{runs}: all of it was here already; {checked}{mended}")
     new = f"{carried.new:,} of them new ({size(carried.size)})"
-    return clean(f"{runs}: taken from {source}: {counted(carried.objects, 'object')} checked, {new}")
+    return clean(f"{runs}: taken from {source}: {counted(carried.objects, 'object')} checked, {new}{mended}")
 
 
-def left_out_line(left_out: tuple[LeftOut, ...]) -> str:
+def left_out_line(left_out: Sequence[LeftOut] | Sequence[Needed]) -> str:
     """How much of what is not there."""
     told = []
     for name, kind in _KINDS.items():
-        sizes = [one.size for one in left_out if one.kind == kind]
+        sizes = [one.size or 0 for one in left_out if one.kind == kind]
         if sizes:
             told.append(f"{len(sizes)} {name if len(sizes) > 1 else kind} ({size(sum(sizes))})")
     return ", ".join(told)

@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from stillrun_cli.carry import left_out_line
 from stillrun_cli.console import (
     clean,
     common_options,
@@ -21,6 +22,7 @@ from stillrun_cli.narrator import counted
 from stillrun_cli.settings import open_store
 from stillrun_engine.archive import KeptRun, Record, open_run
 from stillrun_engine.pathspec import parse_pathspec
+from stillrun_engine.run_refs import left_behind
 from stillrun_envs.lock import read_lock
 from stillrun_snapshot.digest import Digest
 from stillrun_snapshot.store import Store
@@ -53,6 +55,7 @@ def _facts(run: KeptRun, tasks: list[Record]) -> dict[str, Any]:
         "digest": run.digest,
         **{name: value for name, value in run.record.items() if name not in {"schema", "run", "tasks", "status"}},
         "status": run.status,
+        "absent": [{"digest": one.digest, "kind": one.kind, "purpose": one.purpose} for one in left_behind(run)],
         "tasks": [{**task, "artifacts": _artifacts(run, task)} for task in tasks],
     }
 
@@ -91,17 +94,20 @@ def _print_run(run: KeptRun) -> None:
     )
     facts.append(("stillrun", record["stillrun"]))
     if record.get("finished"):
-        facts.append(
-            (
-                "captured",
-                "everything" if record.get("captured") else "not fully: " + "; ".join(record.get("not_kept", [])),
-            )
-        )
+        facts.append(("captured", _captured(run)))
     if record.get("verdict"):
         facts.append(("verdict", word(store.get_record(Digest(record["verdict"]), "verdict")["verdict"])))
     width = max(len(name) for name, _ in facts)
     for name, value in facts:
         click.echo(f"  {name.ljust(width)}  {clean(str(value))}")
+
+
+def _captured(run: KeptRun) -> str:
+    """What the run kept, and what of it did not come here with the run."""
+    lost = "; ".join(run.record.get("not_kept", []))
+    kept = "everything" if run.record.get("captured") else f"not fully: {lost}"
+    absent = left_behind(run)
+    return f"{kept}; not brought here: {left_out_line(absent)}" if absent else kept
 
 
 def _environment(store: Store, digest: Digest) -> str:

@@ -20,7 +20,7 @@ from stillrun_engine.pathspec import Pathspec
 from stillrun_engine.run_refs import beside, whole_closure
 from stillrun_snapshot.deferred import dataclass
 from stillrun_snapshot.digest import Digest, digest_of
-from stillrun_snapshot.errors import RecordError, StoreError
+from stillrun_snapshot.errors import ObjectCorrupt, ObjectMissing, RecordError, StoreError
 from stillrun_snapshot.intake import take_in
 from stillrun_snapshot.lease import Lease
 from stillrun_snapshot.plain_tar import END, TarDamage, blocks_of_member, read_header
@@ -46,9 +46,9 @@ def import_bundle(store: Store, path: Path, *, told: Told | None = None, check_o
             _check_complete(staged, contents)
         except (BundleRefused, TarDamage, RecordError) as err:
             raise BundleRefused(f"{path} is no sound bundle: {sentence(str(err))} Nothing was taken from it.") from err
-        new, size = (0, 0) if check_only else _land(staged, store)
+        new, size, mended = (0, 0, 0) if check_only else _land(staged, store)
         added = False if check_only else set_refs(store, contents.refs)
-    return Carried(contents.runs, contents.objects, new, size, tuple(contents.left_out), added)
+    return Carried(contents.runs, contents.objects, new, size, tuple(contents.left_out), added, mended)
 
 
 @contextmanager
@@ -186,18 +186,29 @@ def _check_amounts(contents: Contents, held: set[Digest], needed: set[Digest]) -
         raise BundleRefused(f"{both[0]} is in it, and it says that it was left out.")
 
 
-def _land(staged: Store, store: Store) -> tuple[int, int]:
-    """Move every object into the store; how many it did not have, and their bytes."""
-    new, total = 0, 0
+def _land(staged: Store, store: Store) -> tuple[int, int, int]:
+    """Move every object into the store; how many it did not have, their bytes, and how many it had damaged."""
+    new, total, mended = 0, 0, 0
     arrived = list(staged.digests())
     absent = store.absent(arrived)
     for digest in arrived:
         size = staged.size(digest)
-        if digest in absent or store.is_spare(digest):
+        is_new = digest in absent or store.is_spare(digest)
+        is_damaged = not is_new and not _is_sound(store, digest)
+        if is_new:
             new, total = new + 1, total + size
+        mended += is_damaged
         path = staged.locate(digest).path if size >= LOOSE_MIN else None
         if path is not None:
-            store.adopt(path, digest, size)
+            store.adopt(path, digest, size, new=is_damaged)
         else:
-            store.put(staged.get(digest), compress=True)
-    return new, total
+            store.put(staged.get(digest), compress=True, new=is_damaged)
+    return new, total, mended
+
+
+def _is_sound(store: Store, digest: Digest) -> bool:
+    try:
+        store.verify(digest)
+    except (ObjectCorrupt, ObjectMissing):  # missing: the index names an entry that its pack has lost
+        return False
+    return True

@@ -25,7 +25,10 @@ _OWN = ("runs", "tasks")  # what these name never changes
 
 @dataclass(frozen=True)
 class Carried:
-    """What came: runs, objects, how many of them are new here and their bytes, what was left out, whether any ref is new."""
+    """What came: runs, objects, how many of them are new here and their bytes, what was left out, whether any ref is new.
+
+    mended: how many were here and damaged, and are sound now.
+    """
 
     runs: tuple[str, ...]
     objects: int
@@ -33,6 +36,7 @@ class Carried:
     size: int
     left_out: tuple[LeftOut, ...] = ()
     added: bool = True
+    mended: int = 0
 
     def find(self, store: Store, spec: Pathspec) -> Pathspec:
         """``spec`` with its run found among those that came: 'latest', a beginning, or the id itself; NotFound."""

@@ -13,7 +13,7 @@ from stillrun_snapshot.deferred import dataclass
 from stillrun_snapshot.digest import Digest, digest_of
 from stillrun_snapshot.store import Store
 
-__all__ = ["RunRefs", "beside", "refs_of_runs", "whole_closure", "whole_locks"]
+__all__ = ["RunRefs", "beside", "left_behind", "refs_of_runs", "whole_closure", "whole_locks"]
 
 
 @dataclass(frozen=True)
@@ -54,6 +54,15 @@ def whole_closure(runs: Iterable[KeptRun]) -> dict[Digest, Needed]:
         for needed in needed_objects(run):
             found.setdefault(needed.digest, needed)
     return found
+
+
+def left_behind(run: KeptRun) -> list[Needed]:
+    """What a run needs and did not bring here, when it was carried here without it; nothing for a run that was made here."""
+    if run.store.refs.get(evidence_ref(run.pathspec)) is None:
+        return []
+    needed = {one.digest: one for one in needed_objects(run) if one.kind in ("package", "artifact", "input")}
+    absent = run.store.absent(needed)
+    return [one for digest, one in needed.items() if digest in absent]
 
 
 def beside(refs: Mapping[str, Digest]) -> dict[Digest, Needed]:

@@ -87,7 +87,7 @@ class Store:
         """Keep ``data`` and return its name.
 
         compress: for text; done to objects of 8 to 64 KiB, and only when it saves a tenth.
-        new: nobody can have kept it before, so that it need not be looked for.
+        new: nobody can have kept it before, or what is held is damaged, so that it need not be looked for.
         """
         view = memoryview(data).cast("B")
         if len(view) >= _OVERLAP_MIN:
@@ -147,10 +147,10 @@ class Store:
                 raise
         return digest
 
-    def adopt(self, path: Path, digest: Digest, size: int, *, spare: bool = False) -> None:
+    def adopt(self, path: Path, digest: Digest, size: int, *, spare: bool = False, new: bool = False) -> None:
         """Take a finished file below ``tmp/`` whose writer named its digest: rename it to its place.
 
-        spare: it can be had again elsewhere, and may be deleted at any time (see ``is_spare``).
+        spare: it can be had again elsewhere, and may be deleted at any time (see ``is_spare``). new: as of ``put``.
         Raises StoreError when it is not a plain file of that size there. It is gone from ``tmp/`` in any case.
         """
         digest = Digest(digest)
@@ -162,7 +162,7 @@ class Store:
                 f"{path} cannot be adopted as {digest}: {size:,} bytes were announced, found {status.st_size:,}."
             )
         with writing(self.root):
-            if self._hit(digest, size):
+            if not new and self._hit(digest, size):
                 remove_quietly(path)
             else:
                 self._remember(digest, (self._spare if spare else self._loose).take(path, digest))

@@ -155,7 +155,9 @@ def test_what_was_left_out_is_said_by_the_file_and_missed_by_name(simple: Comman
         assert taken.code == 0, taken.err
         left = taken.json["left_out"]
         assert left and {entry["kind"] for entry in left} == {kind.removesuffix("s")}
-        assert there("show", "Simple/latest").code == 0
+        shown = there("show", "Simple/latest").out
+        assert "captured      everything; not brought here: " in shown, shown
+        assert there("show", "Simple/latest", "--json").json["absent"][0]["kind"] == kind.removesuffix("s")
         assert one in there("verify", "Simple/latest").out
         replayed = there("replay", "Simple/latest")
         assert (replayed.code, "Traceback" in replayed.err) == (2, False), replayed.err
@@ -163,6 +165,7 @@ def test_what_was_left_out_is_said_by_the_file_and_missed_by_name(simple: Comman
         whole = exported(simple, "Simple/latest")
         assert there("import", whole).code == 0
         assert there("replay", "Simple/latest").code == 0
+        assert "not brought" not in there("show", "Simple/latest").out
 
 
 def test_replay_from_a_file_takes_it_in_and_says_so(simple: Commands, tmp_path: Path) -> None:
@@ -309,3 +312,25 @@ def test_json_tells_programs_what_was_carried(simple: Commands, tmp_path: Path) 
     assert (taken["added"], taken["new_objects"], taken["runs"]) == (True, facts["objects"], facts["runs"])
     refused = there("import", tmp_path / "none", "--json")
     assert (refused.code, refused.json["verdict"]) == (2, "error")
+
+
+def damage(path: Path) -> None:
+    """Change one byte in the middle of a file."""
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.chmod(0o644)
+    path.write_bytes(data)
+
+
+def test_what_was_damaged_here_is_mended_by_a_file_that_has_it(simple: Commands, tmp_path: Path) -> None:
+    bundle = exported(simple, "Simple/latest")
+    for pattern in ("packs/*", "objects/*/*"):
+        for path in simple.store.glob(pattern):
+            damage(path)
+    assert simple("verify", "Simple/latest").code == 2
+    done = simple("import", bundle)
+    assert done.code == 0, done.err
+    assert "damaged objects mended" in done.out
+    assert simple("verify", "Simple/latest").code == 0
+    assert simple("replay", "Simple/latest").code == 0
+    assert simple("import", bundle, "--json").json["mended_objects"] == 0

@@ -93,10 +93,13 @@ def resume_run(
 
     def resumed(store: Store) -> Resumed:
         from stillrun_engine.archive import open_run
+        from stillrun_engine.errors import EngineError
         from stillrun_engine.pathspec import parse_pathspec
         from stillrun_engine.prepare import Resumed
 
         run = open_run(store, parse_pathspec(pathspec, least=2, most=2))
+        if run.status == "running":
+            raise EngineError(f"{run.pathspec} is still going on; resume it when it has ended, or stop it first.")
         for step in again:
             run.check_step(step)
         as_recorded = "as-recorded"

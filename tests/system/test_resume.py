@@ -303,6 +303,23 @@ def ran_so_far(commands: Commands) -> list[str]:
     return Path(commands.variables["RAN"]).read_text().split()
 
 
+def test_a_run_that_is_still_going_on_is_not_resumed(study: Commands) -> None:
+    study.write("slow.py", FLOW.replace('self.log("end")', 'self.log("end"); __import__("time").sleep(600)'))
+    process = study.start("run", "slow.py", "--run-id-file", "id")
+    try:
+        while "end" not in Path(study.variables["RAN"]).read_text() if Path(study.variables["RAN"]).exists() else True:
+            assert process.poll() is None
+            time.sleep(0.02)
+        run = f"Study/{(study.cwd / 'id').read_text().strip()}"
+        done = study("resume", run)
+        assert (done.code, "is still going on" in done.err) == (2, True), done.err
+        looked = study("replay", run)
+        assert (looked.code, "the original is still going on: only what had ended is judged" in looked.out) == (0, True)
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+
+
 def test_a_flow_file_resumes_its_latest_run_and_run_reuses(study: Commands) -> None:
     first(study)
     done = study("resume", "--json", command=(str(study.cwd / "study.py"),))

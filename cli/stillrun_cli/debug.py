@@ -30,6 +30,8 @@ def debug_command(ctx: click.Context, pathspec: str, to_failure: bool, notebook:
 
     Nothing that is done there is kept. The exit code is that of the prompt, the shell or the debugger.
     """
+    if to_failure + notebook + shell > 1:
+        raise click.UsageError("--pdb, --notebook and --shell are three ways to open a task; choose one.")
     with open_store(ctx) as store:
         mode = "notebook" if notebook else "shell" if shell else "pdb" if to_failure else "python"
         return open_by_hand(store, pathspec, mode)
@@ -46,8 +48,10 @@ def open_by_hand(store: Store, pathspec: str, mode: str) -> int:
             words = [os.environ.get("SHELL") or "/bin/sh"]
             variables["PATH"] = f"{task.python.parent}{os.pathsep}{variables.get('PATH', '')}"
         if mode == "notebook":
-            from stillrun_engine.notebook import notebook_of
+            from stillrun_engine.notebook import notebook_of, program_for
 
-            opened = notebook_of(task, caller().python, task.folder)
-            return subprocess.call(opened.words, env={**os.environ, **opened.variables}, cwd=task.folder)
+            python = caller().python
+            opened = notebook_of(task, python, task.folder)
+            words = [program_for(python, os.environ.get("PATH", "")), str(opened.page)]
+            return subprocess.call(words, env={**os.environ, **opened.variables}, cwd=task.folder)
         return subprocess.call([*task.wrapper, *words], env=variables, cwd=task.cwd)

@@ -12,7 +12,7 @@ from stillrun_engine.debugging import OpenedTask
 from stillrun_engine.errors import EngineError
 from stillrun_snapshot.deferred import dataclass
 
-__all__ = ["Notebook", "notebook_of"]
+__all__ = ["Notebook", "notebook_of", "program_for"]
 
 _NAME = "stillrun-task"
 _ASK = (
@@ -23,9 +23,9 @@ _ASK = (
 
 @dataclass(frozen=True)
 class Notebook:
-    """words: what opens it; variables: those that it needs besides; kernels: the folder that JUPYTER_PATH names."""
+    """page: its file; variables: those that Jupyter needs besides; kernels: the folder that JUPYTER_PATH names."""
 
-    words: tuple[str, ...]
+    page: Path
     variables: dict[str, str]
     kernels: Path
 
@@ -57,9 +57,19 @@ def notebook_of(task: OpenedTask, python: Path, folder: Path) -> Notebook:
     (spec / "kernel.json").write_text(json.dumps(told, indent=1), encoding="utf-8")
     page = folder / "task.ipynb"
     page.write_text(json.dumps(_page(task.pathspec)), encoding="utf-8")
-    beside = shutil.which("jupyter-lab", path=f"{python.parent}{os.pathsep}{os.environ.get('PATH', '')}")
-    words = (beside, str(page)) if beside else (str(python), "-m", "notebook", str(page))
-    return Notebook(words, {"JUPYTER_PATH": str(kernels)}, kernels)
+    return Notebook(page, {"JUPYTER_PATH": str(kernels)}, kernels)
+
+
+def program_for(python: Path, path: str) -> str:
+    """The Jupyter that is beside ``python`` or on ``path``. Raises EngineError when there is none."""
+    places = f"{python.parent}{os.pathsep}{path}"
+    found = shutil.which("jupyter-lab", path=places) or shutil.which("jupyter-notebook", path=places)
+    if found is None:
+        raise EngineError(
+            f"there is no jupyter-lab and no jupyter-notebook beside {python} or on the path; install 'jupyterlab' there, or "
+            "leave out --notebook."
+        )
+    return found
 
 
 def _page(pathspec: str) -> dict[str, object]:

@@ -15,7 +15,8 @@ from tests.conftest import Commands, Done
 from stillrun_engine.archive import open_run
 from stillrun_engine.caller import Caller
 from stillrun_engine.debugging import opened_task
-from stillrun_engine.notebook import notebook_of
+from stillrun_engine.errors import EngineError
+from stillrun_engine.notebook import notebook_of, program_for
 from stillrun_engine.pathspec import parse_pathspec
 from stillrun_engine.reporter import Reporter
 from stillrun_snapshot.store import Store
@@ -154,6 +155,17 @@ def test_where_there_is_no_kernel_to_lend_it_is_said(study: Commands, tmp_path: 
     done = typed(study, "", "debug", f"{run}/start", "--notebook")
     assert done.code == 2
     assert "has no Jupyter kernel to lend" in done.err
+
+
+def test_where_there_is_no_jupyter_it_is_said(tmp_path: Path) -> None:
+    with pytest.raises(EngineError, match="no jupyter-lab and no jupyter-notebook"):
+        program_for(tmp_path / "bin" / "python", str(tmp_path))
+
+
+def test_there_is_one_way_to_open_a_task(study: Commands) -> None:
+    run = study.run("study.py")
+    done = typed(study, "", "debug", f"{run}/start", "--shell", "--pdb")
+    assert (done.code, "choose one" in done.err) == (2, True)
 
 
 def test_one_task_is_asked_for(study: Commands) -> None:

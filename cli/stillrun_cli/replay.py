@@ -231,12 +231,28 @@ def _print_verdict(narrator: Narrator, outcome: ReplayOutcome) -> None:
         narrator.say(clean(effects)[:_LINE_MAX])
     for line in _environment_lines(record):
         narrator.say(line)
+    for line in _beside(record):
+        narrator.say(clean(line)[:_LINE_MAX])
     other = [] if record["machine"]["same"] else ["the machine is not the one of the original run"]
     if not record["path"]["same"]:
         other.append(f"it was replayed in another folder: {record['path']['reason']}")
     if other:
         narrator.say(clean("  " + "; ".join(other))[:_LINE_MAX])
     narrator.say(f"  every kept object was hashed; kept as {outcome.pathspec}, {duration(outcome.wall_us)}")
+
+
+def _beside(record: Mapping[str, Any]) -> list[str]:
+    """What the verdict leaves out of account."""
+    told = {"running": "is still going on", "interrupted": "was interrupted"}.get(record["origin"]["status"])
+    lines = [f"  the original {told}: only what had ended is judged"] if told else []
+    granted = record["changed"]["granted"]
+    if granted is not None:
+        tolerances = [f"{step}/{name}" for step, names in granted["tolerance"].items() for name in names]
+        volatiles = [f"{step}/{name}" for step, names in granted["volatile"].items() for name in names]
+        both = (("tolerance", tolerances), ("volatile", volatiles))
+        said = "; ".join(f"{word} {', '.join(names)}" for word, names in both if names) or "nothing"
+        lines.append(f"  this code grants {said}: what was granted before the run counts")
+    return lines
 
 
 def _environment_lines(record: Mapping[str, Any]) -> list[str]:

@@ -14,7 +14,7 @@ from stillrun_snapshot.record import canonical_bytes
 from stillrun_snapshot.store import Store
 from stillrun_snapshot.tree import tree_objects
 
-__all__ = ["Damage", "Kind", "Needed", "check_objects", "needed_objects"]
+__all__ = ["Damage", "Kind", "Needed", "check_objects", "lock_objects", "needed_objects"]
 
 Record = Mapping[str, Any]
 Kind = Literal["record", "lock", "code", "parameter", "artifact", "input", "log", "package"]
@@ -84,6 +84,12 @@ def _walk(run: KeptRun, tasks: list[Record], packages: bool) -> Iterator[_Met]:
         whole = record["settings"].get("keep_packages", "all") == "all"
         for lock in sorted({lock for step in steps if (lock := run.lock_of(step))}):
             yield from _lock(run.store, lock, visited, whole=whole)
+
+
+def lock_objects(store: Store, lock: Digest) -> Iterator[Needed]:
+    """A lock, its packages and its interpreter, with those of the environments that built them."""
+    for digest, purpose, kind, size in _lock(store, lock, set(), whole=True):
+        yield Needed(Digest(digest), purpose, kind, size)
 
 
 def _code(store: Store, digest: str) -> Iterator[_Met]:

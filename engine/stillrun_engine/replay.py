@@ -27,9 +27,17 @@ from stillrun_engine.outcome import error_of_task
 from stillrun_engine.places import ambient_of
 from stillrun_engine.plan import Split, TaskKey
 from stillrun_engine.policy import Policy
-from stillrun_engine.replay_head import Changed, ReplayRequest, head_of, identity_of, other_parameters
+from stillrun_engine.replay_head import (
+    Changed,
+    ReplayRequest,
+    granted_afterwards,
+    head_of,
+    identity_of,
+    other_parameters,
+)
 from stillrun_engine.replay_places import (
     ReplayPlace,
+    lost_tasks,
     needed_folders,
     recorded_caller,
     recorded_load,
@@ -95,13 +103,15 @@ def replay_run(
                 run, tasks, caller, executor, told, offline=request.offline, other=other, refused=refused
             )
             # hosts warm up meanwhile; they know no flow and run nothing before the first task
-            refuse_damage(run, tasks)
             if refused is None:
+                refuse_damage(run, tasks)
                 lay_out(store, workspace, tree, tasks)
             else:
+                lost = lost_tasks(run, tasks)
                 files = lay_out_for_some(store, workspace, tree, tasks)
-                tasks = possible_tasks(run, tasks, left_out, refused, files)
-            changed = Changed(other, other_code, other_parameters(run, request, executor, tasks, other))
+                tasks = possible_tasks(run, tasks, left_out, refused, [lost, files])
+            granted = granted_afterwards(run, request, executor, tasks, other)
+            changed = Changed(other, other_code, other_parameters(run, request, executor, tasks, other), granted)
             session = _Replay(run, tasks, left_out, request, workspace, places, load, changed, told, clock, stop)
             return session.go(executor, begun)
         finally:
@@ -262,7 +272,7 @@ class _Replay:
         verdict = worst(v.verdict for v in verdicts)
         record = {
             "schema": "stillrun/verdict/1",
-            "origin": {"run": run.pathspec, "record": run.digest},
+            "origin": {"run": run.pathspec, "record": run.digest, "status": run.status},
             "replay": f"{history.flow}/{history.run}",
             "scope": str(run.spec),
             "verdict": verdict,

@@ -18,11 +18,12 @@ from stillrun_engine.local import LocalExecutor
 from stillrun_engine.machine import machine_facts
 from stillrun_engine.parts import keep_output
 from stillrun_engine.pathspec import nearest
+from stillrun_engine.policy import Policy
 from stillrun_snapshot.clock import Clock
 from stillrun_snapshot.deferred import dataclass
 from stillrun_snapshot.digest import Digest
 
-__all__ = ["Changed", "ReplayRequest", "head_of", "identity_of", "other_parameters"]
+__all__ = ["Changed", "ReplayRequest", "granted_afterwards", "head_of", "identity_of", "other_parameters"]
 
 Record = Mapping[str, Any]
 
@@ -59,6 +60,7 @@ class Changed:
     environment: Digest | None
     code: Digest | None
     parameters: Mapping[str, Mapping[str, str]]  # name -> artifact and text
+    granted: Policy | None = None  # what other code grants, where that is something else; it counts for nothing
 
     def to_record(self) -> dict[str, Any]:
         """As it stands in a verdict."""
@@ -66,6 +68,7 @@ class Changed:
             "environment": self.environment,
             "code": self.code,
             "parameters": {name: entry["text"] for name, entry in self.parameters.items()},
+            "granted": self.granted.to_record() if self.granted else None,
         }
 
 
@@ -75,24 +78,36 @@ def other_parameters(
     """The parameters that are given another value, converted by the flow's own types."""
     if not request.parameters:
         return {}
-    unknown = sorted(set(request.parameters) - set(run.record["parameters"]))
+    attributes = {each["name"]: each.get("attribute", each["name"]) for each in run.description["parameters"]}
+    given = {attributes.get(name, name): value for name, value in request.parameters.items()}
+    unknown = sorted(set(given) - set(run.record["parameters"]))
     if unknown:
         raise ReplayRefused(
             f"{run.pathspec} has no parameter '{unknown[0]}'.{nearest(unknown[0], list(run.record['parameters']))}"
         )
     host = executor.host(other or tasks[0]["environment"])
     values = {name: _typed(entry["text"]) for name, entry in run.record["parameters"].items()}
-    answer = host.ask({"op": "parameters", "values": {**values, **request.parameters}})
+    answer = host.ask({"op": "parameters", "values": {**values, **given}})
     if answer.header["op"] == "refused":
         raise error_of(answer.header["error"])
     found = {}
-    for name in request.parameters:
+    for name in given:
         output = answer.header["artifacts"][name]
         found[name] = {
             "artifact": keep_output(run.store, output, answer.body, run.store.root),
             "text": output["preview"],
         }
     return found
+
+
+def granted_afterwards(
+    run: KeptRun, request: ReplayRequest, executor: LocalExecutor, tasks: list[Record], other: Digest | None
+) -> Policy | None:
+    """What another flow file grants, where it is something else than the run did. FlowRefused when it is no flow at all."""
+    if request.flow_file is None:
+        return None
+    granted = Policy.of(executor.load(other or tasks[0]["environment"]).header["description"])
+    return None if granted == Policy.of(run.description) else granted
 
 
 def _typed(text: str) -> str:

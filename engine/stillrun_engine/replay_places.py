@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from stillrun_engine.archive import KeptRun
+from stillrun_engine.archive import KeptRun, key_of
 from stillrun_engine.caller import Caller
-from stillrun_engine.closure import check_objects, needed_objects
+from stillrun_engine.closure import Damage, Needed, check_objects, lock_objects, needed_objects
 from stillrun_engine.errors import ReplayRefused, RunDamaged
 from stillrun_engine.host_process import HostProcess, Launch
 from stillrun_engine.local import LocalExecutor, load_request
 from stillrun_engine.machine import RECORDED_VARIABLES
 from stillrun_engine.places import ambient_of, started
+from stillrun_engine.plan import TaskKey
 from stillrun_engine.reporter import Reporter
 from stillrun_engine.warm import launch_ambient
 from stillrun_engine.workspace import Workspace
@@ -24,8 +25,17 @@ from stillrun_envs.lock import read_lock
 from stillrun_snapshot.checkout import checkout
 from stillrun_snapshot.deferred import dataclass
 from stillrun_snapshot.digest import Digest
+from stillrun_snapshot.errors import ObjectCorrupt, ObjectMissing
 
-__all__ = ["ReplayPlace", "needed_folders", "recorded_caller", "recorded_load", "refuse_damage", "replay_places"]
+__all__ = [
+    "ReplayPlace",
+    "lost_tasks",
+    "needed_folders",
+    "recorded_caller",
+    "recorded_load",
+    "refuse_damage",
+    "replay_places",
+]
 
 Record = Mapping[str, Any]
 
@@ -40,8 +50,23 @@ class ReplayPlace:
 
 
 def refuse_damage(run: KeptRun, tasks: list[Record]) -> None:
-    """Hash all that the replay and its judgement stand on. Packages are checked where an environment is built from them."""
+    """Hash all that the replay and its judgement stand on. Packages are checked where their environment is made ready."""
+    _refuse(run, check_objects(run.store, needed_objects(run, tasks, packages=False))[2])
+
+
+def lost_tasks(run: KeptRun, tasks: list[Record]) -> dict[TaskKey, list[str]]:
+    """The same; which tasks cannot be replayed, and why. Raises RunDamaged when what all of them need is damaged."""
     _, _, damaged = check_objects(run.store, needed_objects(run, tasks, packages=False))
+    if not damaged:
+        return {}
+    of_all = {one.digest for one in needed_objects(run, [], packages=False)}
+    of_tasks = {key_of(task): {one.digest for one in needed_objects(run, [task], packages=False)} for task in tasks}
+    _refuse(run, [one for one in damaged if one.needed.digest in of_all])
+    lost = {key: [one.problem for one in damaged if one.needed.digest in needs] for key, needs in of_tasks.items()}
+    return {key: problems for key, problems in lost.items() if problems}
+
+
+def _refuse(run: KeptRun, damaged: Sequence[Damage]) -> None:
     if damaged:
         first = damaged[0]
         more = f" {len(damaged) - 1} more: 'stillrun verify {run.pathspec}' names them." if len(damaged) > 1 else ""
@@ -116,7 +141,7 @@ def replay_places(
             continue
         try:
             place, host = _place(run, task["step"], environment, caller, face, told, offline=offline)
-        except (ReplayRefused, EnvError) as err:
+        except (ReplayRefused, RunDamaged, EnvError, ObjectMissing, ObjectCorrupt) as err:
             if refused is None:
                 raise
             refused[environment] = str(err)
@@ -144,8 +169,31 @@ def _place(
         told.note(f"the environment of {step} was not kept whole: {', '.join(missing)} will be missing.")
     if run.record["settings"].get("keep_packages", "all") != "all":
         _bring_back(run, lock, caller, told, offline=offline)
-    launch, host = started(run.store, lock, caller, face, told.note)
+    launch, host = _started_sound(run, lock, caller, face, told)
     return ReplayPlace("rebuilt", lock, launch), host
+
+
+def _started_sound(
+    run: KeptRun, lock: Digest, caller: Caller, face: Path, told: Reporter
+) -> tuple[Launch, HostProcess | None]:
+    """The environment of a lock whose packages, as far as they are here, are sound. Raises RunDamaged."""
+    store = run.store
+    try:
+        launch, host = started(store, lock, caller, face, told.note)
+    except (ObjectMissing, ObjectCorrupt) as err:
+        needed = next(
+            (one for one in lock_objects(store, lock) if one.digest == err.digest), Needed(err.digest, "part")
+        )
+        _refuse(run, [Damage(needed, str(err))])
+        raise
+    try:  # its host warms up meanwhile
+        held = (one for one in lock_objects(store, lock) if store.has(one.digest))
+        _refuse(run, check_objects(store, held)[2])
+    except BaseException:
+        if host is not None:
+            host.close()
+        raise
+    return launch, host
 
 
 def _other_place(

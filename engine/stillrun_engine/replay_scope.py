@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from stillrun_engine.archive import KeptRun, key_of
@@ -32,11 +32,12 @@ def possible_tasks(
     tasks: list[Record],
     left_out: dict[TaskKey, str],
     refused: Mapping[str, str],
-    files: Mapping[TaskKey, list[str]],
+    lost: Sequence[Mapping[TaskKey, list[str]]],
 ) -> list[Record]:
-    """The tasks whose environment and files are to be had; the others are left out, each with its reason."""
+    """The tasks whose environment, inputs and files are to be had; the others are left out, each with its reason."""
     for task in tasks:
-        reasons = [refused[task["environment"]]] if task["environment"] in refused else files.get(key_of(task), [])
+        of_task = [reason for each in lost for reason in each.get(key_of(task), [])]
+        reasons = [refused[task["environment"]]] if task["environment"] in refused else of_task
         if reasons:
             left_out[key_of(task)] = "; ".join(reasons)
     possible = [task for task in tasks if key_of(task) not in left_out]

@@ -273,6 +273,16 @@ def test_a_damaged_package_is_named_by_verify(lonely: Commands) -> None:
     python = lonely("env", "show", f"{run}/start", "--json").json["python"]["digest"].removeprefix("sha256:")
     flip(lonely.store / "objects" / python[:2] / python[2:], 5000)
     refused(lonely, "verify", run, says=(python, "interpreter"))
+    refused(lonely, "replay", run, says=(python, "interpreter"))
+
+
+def test_a_damaged_package_is_named_by_a_replay_whose_environment_stands(lonely: Commands) -> None:
+    lonely.write("good.py", GOOD)
+    run = lonely.run("good.py")
+    assert lonely("replay", run).code == 0
+    python = lonely("env", "show", f"{run}/start", "--json").json["python"]["digest"].removeprefix("sha256:")
+    flip(lonely.store / "objects" / python[:2] / python[2:], 5000)
+    refused(lonely, "replay", run, says=(python, "interpreter", "nothing was replayed"))
 
 
 def test_a_store_made_read_only_can_be_read_and_says_so_when_written(lonely: Commands) -> None:
@@ -393,6 +403,7 @@ def test_a_stop_signal_leaves_no_orphan_and_a_run_marked_interrupted(
     replayed = stillrun("replay", "Slow/latest", "--json")
     assert replayed.code == 0, replayed.err
     assert replayed.json["not_replayed"] == [{"step": "wait", "task": "0", "reason": "interrupted"}]
+    assert "the original was interrupted: only what had ended is judged" in stillrun("replay", "Slow/latest").out
 
 
 def test_kill_9_of_the_engine_loses_nothing_that_was_finished(stillrun: Commands) -> None:

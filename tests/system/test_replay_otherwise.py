@@ -61,7 +61,7 @@ def test_only_the_named_steps_are_replayed(stillrun: Commands, run: str) -> None
 def test_another_parameter_is_replayed_and_told(stillrun: Commands, run: str) -> None:
     done = stillrun("replay", run, "--set", "alpha=2", "--json")
     assert done.code == 1, done.err
-    assert done.json["changed"] == {"environment": None, "code": None, "parameters": {"alpha": "2.0"}}
+    assert done.json["changed"] == {"environment": None, "code": None, "parameters": {"alpha": "2.0"}, "granted": None}
     reasons = {one["name"]: one["reason"] for one in done.json["artifacts"]}
     assert reasons["base"].startswith("base: 10.0 became 20.0")
     assert "it's 1.0" in reasons["report"] and "it's 2.0" in reasons["report"]
@@ -84,6 +84,36 @@ def test_todays_code_can_be_replayed_on_recorded_inputs(stillrun: Commands, run:
     refused = stillrun("replay", run, "--code", "empty")
     assert (refused.code, "no study.py in it" in refused.err) == (2, True)
     assert stillrun("replay", run).code == 0, "the recorded code is what it was"
+
+
+def test_a_parameter_is_set_under_the_name_that_is_typed(stillrun: Commands) -> None:
+    stillrun.write("study.py", STUDY.replace('Parameter("alpha"', 'Parameter("how_much"'))
+    run = stillrun.run("study.py", "--word", "x", "--how_much", "2")
+    for name in ("how_much", "alpha"):
+        done = stillrun("replay", run, "--set", f"{name}=3", "--json")
+        assert (done.code, done.json["changed"]["parameters"]) == (1, {"alpha": "3.0"}), done.err
+    assert stillrun("replay", run, "--set", "how_much=2").code == 0
+
+
+@pytest.mark.parametrize("text", ["x = (", "x = 1", "import a_module_that_is_nowhere"])
+def test_code_that_is_no_flow_gives_no_verdict(stillrun: Commands, run: str, text: str) -> None:
+    stillrun.write("other/study.py", text)
+    done = stillrun("replay", run, "--code", "other")
+    assert (done.code, "Verdict" in done.out, "Traceback" in done.err) == (2, False, False), done.err
+    assert "study.py" in done.err
+
+
+def test_a_tolerance_that_other_code_grants_is_told_and_counts_for_nothing(stillrun: Commands, run: str) -> None:
+    granting = STUDY.replace("import FlowSpec", "import tolerance, FlowSpec")
+    granting = granting.replace(
+        "    @step\n    def start", "    @tolerance(base={'rtol': 0.5})\n    @step\n    def start"
+    )
+    stillrun.write("study.py", granting.replace("10 * self.alpha", "10.1 * self.alpha"))
+    done = stillrun("replay", run, "--code", "study.py", "--json")
+    assert (done.code, done.json["verdict"], done.json["policy"]["tolerance"]) == (1, "different", {})
+    assert list(done.json["changed"]["granted"]["tolerance"]) == ["start"]
+    told = stillrun("replay", run, "--code", "study.py").out
+    assert "this code grants tolerance start/base: what was granted before the run counts" in told
 
 
 @pytest.fixture
@@ -230,3 +260,27 @@ def test_keep_going_leaves_out_what_cannot_be_replayed(stillrun: Commands, tmp_p
     alone = stillrun("replay", f"{run}/start", "--keep-going")
     assert alone.code == 2
     assert "none of the 1 tasks" in alone.err
+
+
+def test_keep_going_leaves_out_the_tasks_whose_results_are_damaged(lonely: Commands) -> None:
+    lonely.write("study.py", STUDY.replace("10 * self.alpha", "bytes(100_000)"))
+    run = lonely.run("study.py", "--word", "x")
+    digest = lonely("artifact", f"{run}/start/0/base", "--json").json["digest"].removeprefix("sha256:")
+    path = lonely.store / "objects" / digest[:2] / digest[2:]
+    path.chmod(0o644)
+    path.write_bytes(bytes([1]) + path.read_bytes()[1:])
+    refused = lonely("replay", run, "--keep-going")
+    assert (refused.code, digest in refused.err) == (2, True), "both tasks have it"
+    lonely.write(
+        "study.py", STUDY.replace("10 * self.alpha", "10").replace("self.report =", "self.late = bytes(200_000) or")
+    )
+    run = lonely.run("study.py", "--word", "x")
+    digest = lonely("artifact", f"{run}/end/0/late", "--json").json["digest"].removeprefix("sha256:")
+    path = lonely.store / "objects" / digest[:2] / digest[2:]
+    path.chmod(0o644)
+    path.write_bytes(bytes([1]) + path.read_bytes()[1:])
+    assert lonely("replay", run).code == 2
+    done = lonely("replay", run, "--keep-going", "--json")
+    assert (done.code, [task["step"] for task in done.json["tasks"]]) == (0, ["start"]), done.err
+    (left,) = done.json["not_replayed"]
+    assert (left["step"], digest in left["reason"]) == ("end", True)

@@ -44,7 +44,8 @@ class _Light:
     """The methods of one class before it is a real dataclass; a descriptor that makes it one when its fields are asked for."""
 
     def __init__(self, cls: Any, options: dict[str, Any]) -> None:
-        self._cls, self._options, self._made = cls, options, 0
+        self._cls: Any = cls
+        self._options, self._made = options, 0
         self._fields: tuple[tuple[str, Any, Any], ...] | None = None
         frozen = options.get("frozen", False)
         light = self
@@ -68,17 +69,15 @@ class _Light:
         def __delattr__(self: Any, name: str) -> None:  # noqa: N807, ARG001
             raise FrozenInstanceError(f"cannot delete field {name!r}")
 
-        self._methods = {"__init__": __init__, "__eq__": __eq__}
+        self._methods: dict[str, Any] = {"__init__": __init__, "__eq__": __eq__}
         if options.get("repr", True):
             self._methods["__repr__"] = __repr__
         if frozen:
             self._methods.update(__hash__=__hash__, __setattr__=__setattr__, __delattr__=__delattr__)
-        for name, method in self._methods.items():
-            setattr(cls, name, method)
-        if not frozen:
-            cls.__hash__ = None
-        cls.__match_args__ = tuple(dict.fromkeys((*getattr(cls, "__match_args__", ()), *self.own())))
-        cls.__dataclass_fields__ = self
+        names = tuple(dict.fromkeys((*getattr(cls, "__match_args__", ()), *self.own())))
+        facts = {"__match_args__": names, "__dataclass_fields__": self, **({} if frozen else {"__hash__": None})}
+        for name, value in {**self._methods, **facts}.items():
+            setattr(cls, name, value)
 
     def __get__(self, instance: object, owner: Any) -> Any:
         """The fields, of what is a real dataclass from now on."""

@@ -347,7 +347,7 @@ class Card:
         if self.type == "html" and "html" in self._task:
             return str(self._task["html"].data)
         facts = {"task": self._task.pathspec, "card": " ".join(filter(None, (self.type, self.id)))}
-        shown = {name: self._task[name].preview for name in self._task._names if name[:1] != "_"}
+        shown = {each.id: each.preview for each in self._task}
         return card_page(self._kept, {**facts, **(shown if self.type == "default" else {})})
 
     def get(self) -> str:

@@ -87,6 +87,7 @@ def _ask(op: str, on: Any = None, **told: Any) -> tuple[Any, bytes]:
 def _error(told: Any) -> Exception:
     kinds: dict[str, Any] = {
         "Absent": client.NotFound,
+        "NotFound": client.NotFound,
         "NamespaceMismatch": client.NamespaceMismatch,
         "InvalidPathspec": client.InvalidPathspec,
         "TaggingError": client.TaggingError,

@@ -74,10 +74,12 @@ class KeptRun:
 
     def task_digest(self, step: str, task: str) -> Digest:
         """The name of one task's record."""
-        found = self.store.refs.get(f"tasks/{self.pathspec}/{step}/{task}")
+        noted = self._noted()  # first: what is noted is set before it is forgotten
+        name = f"tasks/{self.pathspec}/{step}/{task}"
+        found = self.store.refs.get(name) or noted.get(name)
         if found is None:
             self.check_step(step)
-            known = [name.rsplit("/", 1)[1] for name, _ in self.store.refs.names(f"tasks/{self.pathspec}/{step}/")]
+            known = [name for of, name, _ in self.entries() if of == step]
             raise NotFound(f"no task '{self.pathspec}/{step}/{task}'.{nearest(task, known, step + '/')}")
         return found
 
@@ -127,9 +129,17 @@ class KeptRun:
             for entry in self.record["tasks"]:
                 yield entry["step"], entry["task"], Digest(entry["record"])
             return
-        for name, digest in self.store.refs.names(f"tasks/{self.pathspec}/"):
+        noted = self._noted()
+        for name, digest in {**noted, **dict(self.store.refs.names(f"tasks/{self.pathspec}/"))}.items():
             _, _, _, step, task = name.split("/")
             yield step, task, digest
+
+    def _noted(self) -> dict[str, Digest]:
+        """Refs of tasks that have finished and that a run which is going on has yet to set."""
+        if "tasks" in self.record:
+            return {}
+        lease = lease_name(self.spec.flow, str(self.spec.run))
+        return {each.name: each.to for each in Lease.noted(self.store.root, lease) if each.to is not None}
 
 
 def open_run(store: Store, spec: Pathspec) -> KeptRun:

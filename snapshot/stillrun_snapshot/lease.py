@@ -82,6 +82,14 @@ class Lease:
         if self._descriptor is not None:
             os.ftruncate(self._descriptor, self._begin)
 
+    @staticmethod
+    def noted(store_root: Path, name: str) -> list[RefChange]:
+        """What the holder of the name, dead or alive, noted and has not done yet."""
+        try:
+            return _changes(_path(store_root, name).read_bytes())
+        except OSError:
+            return []
+
     def release(self) -> None:
         """Give the name free and remove its file; doing it twice does no harm."""
         descriptor, self._descriptor = self._descriptor, None
@@ -112,7 +120,7 @@ def take_over(store_root: Path, make: Callable[[list[RefChange]], None]) -> None
             continue
         try:
             if _lock(descriptor) and _still_at(path, descriptor):
-                changes = _noted(descriptor)
+                changes = _changes(path.read_bytes())
                 if changes:
                     make(changes)
                 path.unlink(missing_ok=True)
@@ -120,13 +128,10 @@ def take_over(store_root: Path, make: Callable[[list[RefChange]], None]) -> None
             os.close(descriptor)
 
 
-def _noted(descriptor: int) -> list[RefChange]:
+def _changes(content: bytes) -> list[RefChange]:
     """The whole lines behind the first; the last one may be torn."""
-    with open(os.dup(descriptor), "rb") as file:
-        file.seek(0)
-        lines = file.read().split(b"\n")[1:-1]
     changes = []
-    for line in lines:
+    for line in content.split(b"\n")[1:-1]:
         try:
             told = json.loads(line)
             changes.append(RefChange(told["ref"], Digest.parse(told["to"])))

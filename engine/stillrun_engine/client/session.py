@@ -67,7 +67,7 @@ def absent_is_told() -> Iterator[None]:
     try:
         yield
     except NotFound as err:
-        if isinstance(err, names.NotFound):
+        if isinstance(err, Absent):
             raise
         raise Absent(str(err)) from None
 

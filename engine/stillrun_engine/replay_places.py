@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sysconfig
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -165,12 +166,25 @@ def _place(
             f"the environment of {run.pathspec}/{step} was not kept (the run was cut off before that) and the caller's "
             "environment has changed since; activate the one it ran in and replay again."
         )
+    if lock is not None:
+        _require_this_machine(run, step, read_lock(run.store, lock).python.platform)
     if missing:
         told.note(f"the environment of {step} was not kept whole: {', '.join(missing)} will be missing.")
     if run.record["settings"].get("keep_packages", "all") != "all":
         _bring_back(run, lock, caller, told, offline=offline)
     launch, host = _started_sound(run, lock, caller, face, told)
     return ReplayPlace("rebuilt", lock, launch), host
+
+
+def _require_this_machine(run: KeptRun, step: str, platform: str) -> None:
+    from stillrun_envs.platforms import runs_here, spoken
+
+    if not runs_here(platform):
+        raise ReplayRefused(
+            f"{run.pathspec}/{step} ran on {spoken(platform)} and this machine is {spoken(sysconfig.get_platform())}, where its "
+            "packages do not run. Replay it on such a machine, or here in another environment: --env ambient, or "
+            "a lock of the same request for this one."
+        )
 
 
 def _started_sound(

@@ -9,7 +9,7 @@ import click
 
 from stillrun_cli.console import clean, common_options, paint, print_json
 from stillrun_cli.env_changes import change_record
-from stillrun_cli.narrator import Narrator
+from stillrun_cli.narrator import Narrator, tell_unfinished
 from stillrun_cli.settings import caller, default_workers, open_store
 from stillrun_engine.archive import KeptRun, open_run
 from stillrun_engine.errors import EngineError
@@ -48,6 +48,9 @@ def bisect_command(ctx: click.Context, good: str, bad: str, what: str, repo: Pat
     with open_store(ctx) as store, StopSignals() as stop:
         first = open_run(store, parse_pathspec(good, least=2, most=4))
         second = open_run(store, parse_pathspec("/".join(bad.split("/")[:2]), least=2, most=2))
+        if first.spec.flow != second.spec.flow:
+            raise EngineError(f"{first.spec} and {second.spec} are runs of two flows; name two runs of one.")
+        tell_unfinished((first, second))
         if what == "code":
             from stillrun_engine.bisect_code import bisect_code
 

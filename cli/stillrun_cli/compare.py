@@ -9,6 +9,7 @@ import click
 
 from stillrun_cli.console import clean, common_options, paint, print_json, short, word
 from stillrun_cli.env_changes import change_record, changes_table
+from stillrun_cli.narrator import tell_unfinished
 from stillrun_cli.settings import open_store
 from stillrun_engine.archive import KeptRun, open_run
 from stillrun_engine.diff import RunDiff, reason_of
@@ -70,7 +71,9 @@ def _pair(store: Store, before: str, after: str) -> tuple[KeptRun, KeptRun]:
     specs = [parse_pathspec(text, least=2, most=4) for text in (before, after)]
     if [specs[0].step, specs[0].task] != [specs[1].step, specs[1].task]:
         raise EngineError(f"{before} and {after} are not of one kind; name two runs, or the same step or task of two.")
-    return open_run(store, specs[0]), open_run(store, specs[1])
+    pair = open_run(store, specs[0]), open_run(store, specs[1])
+    tell_unfinished(pair)
+    return pair
 
 
 def _record(diff: RunDiff) -> dict[str, Any]:

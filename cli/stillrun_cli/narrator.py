@@ -5,13 +5,18 @@ from __future__ import annotations
 import codecs
 import os
 import sys
-from collections.abc import Mapping
-from typing import Any, TextIO
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any, TextIO
+
+import click
 
 from stillrun_cli.console import clean, duration, paint, word
 from stillrun_engine.reporter import Reporter
 
-__all__ = ["Narrator", "counted"]
+if TYPE_CHECKING:
+    from stillrun_engine.archive import KeptRun
+
+__all__ = ["Narrator", "counted", "tell_unfinished"]
 
 _LEFT_OUT_SHOWN = 5
 
@@ -98,3 +103,9 @@ def _prefix(step: str, task: str) -> str:
 def counted(number: int, noun: str) -> str:
     """A number with its noun: 1 task, 1,000 tasks."""
     return f"{number:,} {noun}" + ("" if number == 1 else "s")
+
+
+def tell_unfinished(runs: Iterable[KeptRun]) -> None:
+    """Say of which runs there will be more than can be looked at now."""
+    for name in dict.fromkeys(run.pathspec for run in runs if run.status == "running"):
+        click.echo(clean(f"{name} is still going on: only what has ended is looked at."), err=True)

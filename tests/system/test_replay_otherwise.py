@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -10,7 +11,12 @@ import pytest
 from tests.conftest import Commands
 from tests.system.test_environments import fixture, served
 
+from stillrun_engine.archive import open_run
+from stillrun_engine.pathspec import parse_pathspec
 from stillrun_envs.enclosure import Enclosure
+from stillrun_snapshot.digest import Digest
+from stillrun_snapshot.refs import RefChange
+from stillrun_snapshot.store import Store
 
 STUDY = """
 from stillrun import FlowSpec, Parameter, step
@@ -284,3 +290,37 @@ def test_keep_going_leaves_out_the_tasks_whose_results_are_damaged(lonely: Comma
     assert (done.code, [task["step"] for task in done.json["tasks"]]) == (0, ["start"]), done.err
     (left,) = done.json["not_replayed"]
     assert (left["step"], digest in left["reason"]) == ("end", True)
+
+
+def for_another_machine(commands: Commands, pathspec: str) -> None:
+    """Change what is recorded of a run: its packages are those of a Mac."""
+    with Store.open(commands.store) as store:
+        run = open_run(store, parse_pathspec(pathspec))
+        environments = {}
+        for environment, entry in run.record["environments"].items():
+            lock = json.loads(store.get(Digest(entry["lock"])))
+            lock["python"]["platform"] = "macosx-11.0-arm64"
+            environments[environment] = {**entry, "lock": store.put_record(lock)}
+        record = store.put_record({**run.record, "environments": environments})
+        store.sync()
+        store.refs.set([RefChange(f"runs/{run.pathspec}", record, run.digest)])
+
+
+def test_a_run_of_another_machine_is_refused_with_the_way_out(lonely: Commands) -> None:
+    lonely.write("study.py", STUDY)
+    run = lonely.run("study.py", "--word", "x")
+    for_another_machine(lonely, run)
+    for words in (("replay", run), ("replay", run, "--keep-going"), ("debug", f"{run}/start")):
+        done = lonely(*words)
+        assert (done.code, "Traceback" in done.err) == (2, False), done.err
+        assert f"{run}/start ran on osx-arm64 and this machine is" in done.err
+        assert "--env ambient" in done.err
+    assert lonely("replay", run, "--env", "ambient").code == 0
+
+
+def test_runs_of_two_flows_are_not_bisected(stillrun: Commands, run: str) -> None:
+    stillrun.write("other.py", STUDY.replace("Study", "Other"))
+    other = stillrun.run("other.py", "--word", "x")
+    for words in ((), ("--code",)):
+        done = stillrun("bisect", f"{run}/start", other, *words)
+        assert (done.code, "runs of two flows" in done.err) == (2, True), done.err

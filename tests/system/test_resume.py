@@ -313,6 +313,8 @@ def test_a_run_that_is_still_going_on_is_not_resumed(study: Commands) -> None:
         run = f"Study/{(study.cwd / 'id').read_text().strip()}"
         done = study("resume", run)
         assert (done.code, "is still going on" in done.err) == (2, True), done.err
+        for command in ("diff", "why"):
+            assert "is still going on: only what has ended is looked at" in study(command, run, run).err
         looked = study("replay", run)
         assert (looked.code, "the original is still going on: only what had ended is judged" in looked.out) == (0, True)
     finally:

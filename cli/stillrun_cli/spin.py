@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from stillrun_cli.console import common_options, duration, paint, print_json, print_table, size, word
-from stillrun_cli.metaflow_options import texts_of_configs, with_options
+from stillrun_cli.metaflow_options import all_decorated, texts_of_configs, with_options
 from stillrun_cli.narrator import Narrator
 from stillrun_cli.run import RUN_CONTEXT, flow_parameters, told_error
 from stillrun_cli.settings import caller, open_store, reading
@@ -78,6 +78,8 @@ def start_spin(
     as_json: bool,
     tags: tuple[str, ...],
     decorated: tuple[str, ...],
+    branch: str | None,
+    production: bool,
     configs: tuple[tuple[str, str], ...],
     config_values: tuple[tuple[str, str], ...],
     splits_max: int | None,
@@ -106,7 +108,7 @@ def start_spin(
             environment=environment,
             tags=tuple(checked_tag(tag) for tag in dict.fromkeys(tags)),
             configs=texts_of_configs(configs, config_values),
-            decorated=tuple(decorated),
+            decorated=all_decorated(decorated, branch, production),
             splits_max=splits_max,
         )
         asked = SpinRequest(

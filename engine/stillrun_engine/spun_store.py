@@ -20,13 +20,13 @@ class SpunStore:
         self.root = spare.root
         self.refs = spare.refs
 
-    def put(self, data: bytes, *, compress: bool = False) -> Digest:
+    def put(self, data: bytes, *, compress: bool = False, new: bool = False) -> Digest:
         """Write to the spare store."""
-        return self._spare.put(data, compress=compress)
+        return self._spare.put(data, compress=compress, new=new)
 
-    def put_record(self, record: Mapping[str, Any]) -> Digest:
+    def put_record(self, record: Mapping[str, Any], *, new: bool = False) -> Digest:
         """Write to the spare store."""
-        return self._spare.put_record(record)
+        return self._spare.put_record(record, new=new)
 
     def put_file(self, path: Path, *, expect: Digest | None = None, limit: int | None = None) -> Digest:
         """Write to the spare store."""
@@ -39,6 +39,10 @@ class SpunStore:
     def scratch(self, name: str) -> Path:
         """A folder of the spare store."""
         return self._spare.scratch(name)
+
+    def cache_dir(self, name: str) -> Path:
+        """Soft state is that of the kept store: it holds nothing of the task."""
+        return self._kept.cache_dir(name)
 
     def has(self, digest: Digest) -> bool:
         """Whether one of the two holds it."""

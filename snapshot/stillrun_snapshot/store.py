@@ -374,17 +374,26 @@ class Store:
             return None if entry is None else entry.size
 
     def _hit(self, digest: Digest, size: int) -> bool:
-        """Return whether the object is held already at that size, and have the next sync cover it."""
+        """Return whether the object is held already, and have the next sync cover it; a file that was changed is none."""
         with self._lock:
             if self._packs.hit(digest):
                 return True
         if size < LOOSE_MIN:  # the few that are files all the same may be in a pack as well
             return False
         identity = self._loose.identity(digest)
-        if identity is None or identity[2] != size:  # a short file is replaced by the whole one
-            return False
+        if identity is None or identity[2] != size or not self._is_sound(digest, identity):
+            return False  # and so the file is replaced
         self._loose.note_hit(digest)
         return True
+
+    def _is_sound(self, digest: Digest, identity: Identity) -> bool:
+        """Return whether a loose file is the one that was hashed last, or hashes to its name now."""
+        if identity in (self._seen.get(digest), self._known_identity(digest)):
+            return True
+        sound = digest_of_file(self._loose.path(digest))[0] == digest
+        if sound:
+            self._remember(digest, identity)
+        return sound
 
     def _remember(self, digest: Digest, identity: Identity) -> None:
         with self._lock:

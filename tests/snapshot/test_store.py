@@ -327,6 +327,25 @@ def test_a_short_loose_file_is_replaced_when_its_object_is_put_again(store: Stor
     assert store.verify(digest) == 100_000
 
 
+@pytest.mark.parametrize("way", ["put", "put_file", "adopt"])
+def test_a_damaged_loose_object_is_mended_when_it_is_put_again(store: Store, tmp_path: Path, way: str) -> None:
+    data = bytes(300_000)
+    digest = store.put(data)
+    path = store.locate(digest).path
+    assert path is not None
+    path.chmod(0o644)
+    path.write_bytes(bytes([1]) + data[1:])
+    again = (store.scratch("again") if way == "adopt" else tmp_path) / "again"
+    again.write_bytes(data)
+    if way == "put":
+        store.put(data)
+    elif way == "put_file":
+        store.put_file(again, expect=digest)
+    else:
+        store.adopt(again, digest, len(data))
+    assert store.get(digest) == data
+
+
 def test_checked_hashes_once_and_again_after_a_change(tmp_path: Path) -> None:
     with Store.open(tmp_path / "s") as store:
         digest = store.put(bytes_of(100_000))

@@ -93,7 +93,7 @@ def _print_run(run: KeptRun) -> None:
         )
     )
     facts.append(("stillrun", record["stillrun"]))
-    if record.get("finished"):
+    if record.get("finished") or run.status == "interrupted":
         facts.append(("captured", _captured(run)))
     if record.get("verdict"):
         facts.append(("verdict", word(store.get_record(Digest(record["verdict"]), "verdict")["verdict"])))
@@ -104,7 +104,8 @@ def _print_run(run: KeptRun) -> None:
 
 def _captured(run: KeptRun) -> str:
     """What the run kept, and what of it did not come here with the run."""
-    lost = "; ".join(run.record.get("not_kept", []))
+    cut_off = [] if run.record.get("finished") else ["it was cut off, and what had not ended is not there"]
+    lost = "; ".join([*run.record.get("not_kept", []), *cut_off])
     kept = "everything" if run.record.get("captured") else f"not fully: {lost}"
     absent = left_behind(run)
     return f"{kept}; not brought here: {left_out_line(absent)}" if absent else kept

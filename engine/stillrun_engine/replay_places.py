@@ -164,7 +164,7 @@ def _place(
     if lock is None:
         raise ReplayRefused(
             f"the environment of {run.pathspec}/{step} was not kept (the run was cut off before that) and the caller's "
-            "environment has changed since; activate the one it ran in and replay again."
+            "environment has changed since; activate the one it ran in, or replay in yours with --env ambient."
         )
     if lock is not None:
         _require_this_machine(run, step, read_lock(run.store, lock).python.platform)

@@ -416,6 +416,7 @@ def test_kill_9_of_the_engine_loses_nothing_that_was_finished(stillrun: Commands
     assert [(t["step"], t["status"]) for t in shown["tasks"]] == [("start", "ok")]
     assert stillrun("artifact", "Slow/latest/start/done").code == 0
     assert "interrupted" in stillrun("list", "Slow").out
+    assert "not fully: it was cut off" in stillrun("show", "Slow/latest").out
     assert stillrun("replay", "Slow/latest/start").code in (0, 2)
     stillrun.write("good.py", GOOD)
     stillrun.run("good.py")

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from stillrun_cli.console import clean, common_options, paint, print_json, short, word
+from stillrun_cli.difference import detail_lines
 from stillrun_cli.env_changes import change_record, changes_table
 from stillrun_cli.narrator import tell_unfinished
 from stillrun_cli.settings import open_store
@@ -21,6 +22,8 @@ __all__ = ["diff_command", "why_command"]
 
 _LINES_SHOWN = 40
 _SHOWN = 15
+_DETAILS_SHOWN = 40  # lines of what --values finds
+_DETAILS_EACH = 14
 
 
 @click.command("diff", short_help="Show how two runs, steps or tasks differ.")
@@ -141,10 +144,15 @@ def _results(diff: RunDiff) -> None:
         click.echo(clean(f"  {one.name}: " + ("only before" if one.after is None else "only after")))
     for task in [task for task in diff.tasks if task.reason][:_SHOWN]:
         click.echo(clean(f"  {task.step}/{task.task}: {task.reason}"))
+    room = _DETAILS_SHOWN
     for task, artifact in diff.differing[:_SHOWN]:
         where = "" if (task.step, task.task) in origins else " (inherited)"
         name = f"{task.step}/{task.task}/{artifact.name}"
         click.echo(clean(f"  {name}: {word(artifact.verdict)}{where}: {artifact.reason}"))
+        details = detail_lines(artifact.difference, min(_DETAILS_EACH, room))
+        room -= len(details)
+        for line in details:
+            click.echo(f"      {_coloured(line)}")
     left = len(diff.differing) - _SHOWN
     if left > 0:
         click.echo(f"  ... and {left} more; --json has all")

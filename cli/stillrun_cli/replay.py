@@ -12,6 +12,7 @@ import click
 from stillrun_cli.carry import carried_line, taken_from
 from stillrun_cli.console import VERDICT_STYLES, clean, common_options, duration, paint, print_json, short, word
 from stillrun_cli.debug import debug_command
+from stillrun_cli.difference import detail_lines
 from stillrun_cli.narrator import Narrator, counted
 from stillrun_cli.settings import caller, default_workers, open_store, reading
 from stillrun_engine.archive import KeptRun, open_run
@@ -25,6 +26,7 @@ from stillrun_snapshot.digest import Digest
 
 __all__ = ["replay_command"]
 
+_LINES_SHOWN = 12  # beside what is said first, an empty line and the verdict
 _WORST_SHOWN = 5
 _ENVIRONMENTS_SHOWN = 2
 _LINE_MAX = 400
@@ -206,39 +208,58 @@ def _report(outcome: ReplayOutcome) -> dict[str, Any]:
 
 
 def _print_verdict(narrator: Narrator, outcome: ReplayOutcome) -> None:
-    """At most 15 lines."""
+    """At most 15 lines: what there is room for of the differences stands below each."""
     record = outcome.record
+    head, foot, worst = _head_lines(record), _foot_lines(outcome), _worst(record)
+    shown = worst[:_WORST_SHOWN]
+    left = len(worst) - len(shown)
+    room = _LINES_SHOWN - len(head) - len(shown) - len(foot) - (left > 0)
+    verdict = paint(_spoken(outcome.verdict).upper(), **VERDICT_STYLES[outcome.verdict])
+    narrator.say("")
+    narrator.say(f"Verdict on {record['scope']}: {verdict}{_meaning(outcome.verdict)}")
+    for line in head:
+        narrator.say(clean(line)[:_LINE_MAX])
+    for number, entry in enumerate(shown):
+        name = "/".join(entry[part] for part in ("step", "task", "name") if part in entry)
+        narrator.say(clean(f"  {name}: {word(entry['verdict'])}: {entry['reason']}")[:_LINE_MAX])
+        details = detail_lines(entry.get("difference"), room // (len(shown) - number))
+        room -= len(details)
+        for line in details:
+            narrator.say(f"      {line}")
+    if left > 0:
+        narrator.say(f"  ... and {left} more; --json lists all")
+    for line in foot:
+        narrator.say(clean(line)[:_LINE_MAX])
+
+
+def _head_lines(record: Mapping[str, Any]) -> list[str]:
+    """How many artifacts got which verdict, and where the run came apart."""
     counts = Counter(entry["verdict"] for entry in record["artifacts"])
     told = ", ".join(f"{number} {_spoken(level)}" for level, number in counts.most_common())
-    narrator.say("")
-    verdict = paint(_spoken(outcome.verdict).upper(), **VERDICT_STYLES[outcome.verdict])
-    narrator.say(f"Verdict on {record['scope']}: {verdict}{_meaning(outcome.verdict)}")
     amounts = f"{counted(len(record['tasks']), 'task')}, {counted(len(record['artifacts']), 'artifact')}"
     left = f"; not replayed: {_left_out(record['not_replayed'])}" if record["not_replayed"] else ""
-    narrator.say(clean(f"  {amounts}" + (f": {told}" if told else "") + left)[:_LINE_MAX])
+    lines = [f"  {amounts}" + (f": {told}" if told else "") + left]
     first = record["first_divergence"]
     if first is not None:
         where = "/".join(str(first[part]) for part in ("step", "task", "artifact") if first[part] is not None)
-        narrator.say(clean(f"  first apart: {where}; each task was given the recorded results of those before it"))
-    worst = _worst(record)
-    for entry in worst[:_WORST_SHOWN]:
-        name = "/".join(entry[part] for part in ("step", "task", "name") if part in entry)
-        narrator.say(clean(f"  {name}: {word(entry['verdict'])}: {entry['reason']}")[:_LINE_MAX])
-    if len(worst) > _WORST_SHOWN:
-        narrator.say(f"  ... and {len(worst) - _WORST_SHOWN} more; --json lists all")
+        lines.append(f"  first apart: {where}; each task was given the recorded results of those before it")
+    return lines
+
+
+def _foot_lines(outcome: ReplayOutcome) -> list[str]:
+    """What is told beside the verdict."""
+    record = outcome.record
     effects = _effects_line(record["side_effects"])
-    if effects is not None:
-        narrator.say(clean(effects)[:_LINE_MAX])
-    for line in _environment_lines(record):
-        narrator.say(line)
-    for line in _beside(record):
-        narrator.say(clean(line)[:_LINE_MAX])
+    lines = [] if effects is None else [effects]
+    lines += _environment_lines(record)
+    lines += _beside(record)
     other = [] if record["machine"]["same"] else ["the machine is not the one of the original run"]
     if not record["path"]["same"]:
         other.append(f"it was replayed in another folder: {record['path']['reason']}")
     if other:
-        narrator.say(clean("  " + "; ".join(other))[:_LINE_MAX])
-    narrator.say(f"  every kept object was hashed; kept as {outcome.pathspec}, {duration(outcome.wall_us)}")
+        lines.append("  " + "; ".join(other))
+    kept = f"kept as {outcome.pathspec}, {duration(outcome.wall_us)}; exit code {_EXIT[outcome.verdict]}"
+    return [*lines, f"  every kept object was hashed; {kept}"]
 
 
 def _beside(record: Mapping[str, Any]) -> list[str]:

@@ -140,7 +140,8 @@ class RunDiff:
     @property
     def identical(self) -> int:
         """How many artifacts have the same bytes."""
-        return self._identical + sum(one.verdict == "identical" for task in self.tasks for one in task.artifacts)
+        judged = sum(one.verdict == "identical" for task in self.tasks for one in task.artifacts)
+        return judged + self._identical  # which counts those that no record was read of while the tasks were judged
 
     @cached_property
     def tasks_of_one(self) -> list[ValueChange]:

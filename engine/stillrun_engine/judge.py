@@ -156,7 +156,8 @@ def _told(found: Record) -> str:
 
 def _number_told(one: Record) -> str:
     share = f", {one['differing']:,} of {one['of']:,} numbers" if one.get("of", 1) > 1 else ""
-    sizes = f"absolute {float(one['abs']):.1e}, relative {float(one['rel']):.1e}"
+    most = "at most " if share else ""
+    sizes = f"{most}absolute {float(one['abs']):.1e}, relative {float(one['rel']):.1e}"
     ulp = f", {float(one['ulp']):,.0f} ULP" if float(one["ulp"]) < _ULP_TOLD and "." in one["before"] else ""
     return f"{one['place']}: {one['before']} became {one['after']} ({sizes}{ulp}{share})"
 

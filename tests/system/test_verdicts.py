@@ -78,6 +78,18 @@ def test_the_summary_stays_short(stillrun: Commands, tmp_path: Path) -> None:
     assert "... and 35 more; --json lists all" in done.out
 
 
+def test_the_summary_shows_what_there_is_room_for(stillrun: Commands) -> None:
+    body = "import random\nlines = [f'line {n}' for n in range(40)]\nlines[20:30] = [str(random.random()) for _ in range(10)]\n"
+    body += "self.result = '\\n'.join(lines)\nself.other = 'one\\ntwo\\n' + str(random.random())"
+    stillrun.write("judged.py", corpus.flow(corpus.Sample(body, "different")))
+    done = stillrun("replay", stillrun.run("judged.py"), "--quiet")
+    lines = done.out.strip().splitlines()
+    assert done.code == 1 and 10 <= len(lines) <= 15
+    assert "      @@ -20,12 +20,12 @@" in lines
+    assert any(line.startswith("      ... ") for line in lines)
+    assert lines[-1].endswith("exit code 1")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("version", ["3.9", "3.10", "3.11", "3.12", "3.13"])
 def test_every_python_gets_the_same_verdicts(lonely: Commands, version: str, tmp_path: Path) -> None:

@@ -54,8 +54,9 @@ def hint_of(found: Sequence[Mapping[str, Any]], worst: Mapping[str, Any], only_n
         return "it looks like a token or a digest: random, or of something that is another each time"
     if all(one["kind"] == "text" and one.get("share", 0.0) > 0.9 and one["of"] >= 8 for one in found):
         return "nearly every byte is another one: random, compressed or encrypted data look like this"
-    if only_numbers:
-        return _of_numbers(found, worst, texts, count)
+    drawn = [one for one in found if one["kind"] != "pixels"]  # a figure's pixels follow its numbers
+    if only_numbers or (worst and drawn and all(one["kind"] == "number" for one in drawn)):
+        return _of_numbers(drawn, worst, [(str(one["before"]), str(one["after"])) for one in drawn], count)
     return None
 
 
@@ -80,6 +81,10 @@ def _of_numbers(
             f"rounding: the numbers agree to {worst['rel']:.0e}{ulp}, as after summing in another order, "
             "with other threads or on another processor"
         )
+    moved = [(name, float(one[name])) for one in found for name in ("factor", "offset") if name in one]
+    if len(moved) == len(found) and len(set(moved)) == 1:
+        how = "multiplied by" if moved[0][0] == "factor" else "more by"
+        return f"all that differs is {how} {moved[0][1]:.6g}: another unit, scale or parameter"
     if (share > 0.9 or count > 3) and worst["rel"] > 0.01:
         more = ", and so do numbers that the system gives (processes, ports)" if whole else ""
         return f"nearly every number is another one: random numbers without a fixed seed look like this{more}"

@@ -1,4 +1,4 @@
-"""Differences between arrays, tables, images and figures: shape, types, share and size of what changed, a few examples."""
+"""Differences between arrays and tables: shape, types, share and size of what changed, a few examples."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ __all__ = ["compare_science"]
 
 ROWS_MAX = 10
 COLUMNS_MAX = 20
+MOVED_MIN = 3  # numbers that share an offset or a factor by chance
+MOVED_WITHIN = 1e-9  # relative; less is rounding
 
 
 def compare_science(walk: Comparison, a: Any, b: Any, place: str) -> bool:
@@ -130,7 +132,20 @@ def _sized(walk: Comparison, a: Any, b: Any, unlike: Any, count: int, place: str
         of=int(a.size),
         share=count / max(1, a.size),
         histogram=_histogram(rel),
+        **_moved(before, after),
     )
+
+
+def _moved(before: Any, after: Any) -> dict[str, float]:
+    """The factor or the offset, where it is the same for all numbers that differ."""
+    numpy: Any = sys.modules["numpy"]
+    if len(before) <= MOVED_MIN or not (numpy.isfinite(before).all() and numpy.isfinite(after).all()):
+        return {}
+    offsets = after - before
+    if numpy.ptp(offsets) <= MOVED_WITHIN * abs(offsets[0]):
+        return {"offset": float(offsets[0])}
+    factors = after / numpy.where(before == 0, numpy.nan, before)
+    return {"factor": float(factors[0])} if numpy.ptp(factors) <= MOVED_WITHIN * abs(factors[0]) else {}
 
 
 def _histogram(rel: Any) -> dict[str, int]:
@@ -184,8 +199,13 @@ def _frames(walk: Comparison, a: Any, b: Any, place: str) -> None:
     elif list(a.columns) != list(b.columns):
         walk.differs("order", f"{place}.columns", str(list(a.columns)), str(list(b.columns)))
     _labels(walk, a.index, b.index, f"{place}.index")
-    if not (a.columns.is_unique and b.columns.is_unique) or len(a) != len(b):
+    if not (a.columns.is_unique and b.columns.is_unique):
         return
+    if len(a) != len(b):
+        if not (a.index.is_unique and b.index.is_unique):
+            return
+        common = a.index.intersection(b.index)  # of the rows that both have, what differs
+        a, b = a.loc[common], b.loc[common]
     same_labels = a.index.equals(b.index)
     before = walk.count
     changed = [name for name in a.columns if name in b.columns and _column(walk, a[name], b[name], place, name)]
@@ -319,47 +339,6 @@ def _polars(walk: Comparison, a: Any, b: Any, place: str) -> bool:
     return True
 
 
-def _pillow(walk: Comparison, a: Any, b: Any, place: str) -> bool:
-    if not hasattr(a, "tobytes") or not hasattr(a, "mode"):
-        return False
-    if (a.mode, a.size) != (b.mode, b.size):
-        walk.differs("shape", place, f"{a.mode} {a.size}", f"{b.mode} {b.size}")
-        return True
-    from PIL import ImageChops  # type: ignore[import-not-found,unused-ignore]
-
-    delta = ImageChops.difference(a.convert("RGBA"), b.convert("RGBA")).convert("RGB")
-    pixels = sum(1 for value in delta.convert("L").tobytes() if value)
-    if a.tobytes() != b.tobytes():
-        more = {"differing": pixels, "of": a.size[0] * a.size[1], "share": pixels / max(1, a.size[0] * a.size[1])}
-        walk.differs("pixels", place, f"{a.size} {a.mode}", f"changed within {delta.getbbox()}", **more)
-    return True
-
-
-def _matplotlib(walk: Comparison, a: Any, b: Any, place: str) -> bool:
-    if not hasattr(a, "get_size_inches"):
-        return False
-    numpy: Any = sys.modules["numpy"]
-    from matplotlib.backends.backend_agg import FigureCanvasAgg  # type: ignore[import-not-found,unused-ignore]
-
-    pixels = []
-    for figure in (a, b):
-        figure.set_dpi(100)
-        canvas = walk.keep(FigureCanvasAgg(figure))
-        canvas.draw()
-        pixels.append(numpy.asarray(canvas.buffer_rgba()))
-    if pixels[0].shape != pixels[1].shape:
-        walk.differs("shape", place, str(pixels[0].shape), str(pixels[1].shape))
-        return True
-    unlike = (pixels[0] != pixels[1]).any(axis=2)
-    count = int(unlike.sum())
-    if count:
-        rows, columns = unlike.any(axis=1).nonzero()[0], unlike.any(axis=0).nonzero()[0]
-        box = f"rows {rows[0]} to {rows[-1]}, columns {columns[0]} to {columns[-1]}"
-        more = {"differing": count, "of": int(unlike.size), "share": count / unlike.size}
-        walk.differs("pixels", place, f"{unlike.shape[1]} x {unlike.shape[0]} pixels", f"changed in {box}", **more)
-    return True
-
-
 def _torch(walk: Comparison, a: Any, b: Any, place: str) -> bool:
     torch: Any = sys.modules["torch"]
     if not isinstance(a, torch.Tensor):
@@ -373,13 +352,25 @@ def _torch(walk: Comparison, a: Any, b: Any, place: str) -> bool:
     return True
 
 
+def _picture(walk: Comparison, a: Any, b: Any, place: str) -> bool:
+    from stillrun.compare_pictures import compare_figures, compare_images
+
+    if hasattr(a, "get_size_inches"):
+        compare_figures(walk, a, b, place)
+    elif hasattr(a, "tobytes") and hasattr(a, "mode"):
+        compare_images(walk, a, b, place)
+    else:
+        return False
+    return True
+
+
 _LIBRARIES: dict[str, Callable[[Comparison, Any, Any, str], bool]] = {
     "numpy": _numpy,
     "pandas": _pandas,
     "scipy": _scipy,
     "pyarrow": _arrow,
     "polars": _polars,
-    "PIL": _pillow,
-    "matplotlib": _matplotlib,
+    "PIL": _picture,
+    "matplotlib": _picture,
     "torch": _torch,
 }

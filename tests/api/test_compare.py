@@ -152,6 +152,16 @@ def test_frames_show_the_rows_that_changed() -> None:
     ]
 
 
+def test_frames_of_other_lengths_tell_the_rows_and_what_changed_in_the_others() -> None:
+    before = pd.DataFrame({"a": range(9)}, index=list("abcdefghi"))
+    after = before.drop(index=["c", "d"])
+    after.loc["e", "a"] = 40
+    found = compared(before, after, "x")["found"]
+    assert [one["kind"] for one in found] == ["shape", "labels", "number"]
+    assert found[1]["gone"] == ["'c'", "'d'"]
+    assert found[2]["rows"] == [{"row": "'e'", "before": {"a": "4"}, "after": {"a": "40"}}]
+
+
 def test_a_model_tells_the_attribute() -> None:
     data = np.arange(20.0).reshape(10, 2) % 7
     one = sklearn.linear_model.Ridge().fit(data, data[:, 0])
@@ -251,7 +261,26 @@ def test_pictures_tell_where_they_changed() -> None:
     after.putpixel((3, 5), (255, 0, 0))
     found = compared(Image.new("RGB", (8, 8)), after, "x")["first"]
     assert (found["differing"], found["after"]) == (1, "changed within (3, 5, 4, 6)")
-    assert compared(drawn(1, 2), drawn(2, 1), "x")["first"]["kind"] == "pixels"
+    figures = compared(drawn(1, 2), drawn(2, 1), "x")["found"]
+    assert [one["kind"] for one in figures] == ["pixels", "number"]
+    assert figures[1]["place"].startswith("x.axes[0].lines[0].get_xydata()")
+
+
+def test_of_plots_the_data_are_told() -> None:
+    def of(height: float, title: str) -> Figure:
+        figure = Figure()
+        axes = figure.add_subplot()
+        axes.bar(["a", "b"], [1.0, height])
+        axes.scatter([0, 1], [height, 1])
+        axes.set_title(title)
+        return figure
+
+    told = [place for place in places(of(2.0, "one"), of(3.0, "two")) if place.startswith("x.axes[0]")]
+    assert [place.split("[0].", 1)[1].rpartition("()")[0] for place in told] == [
+        "get_title",
+        "collections[0].get_offsets",
+        "patches[1].get_path",
+    ]
     assert compared(Figure(), Figure(), "x")["count"] == 0
 
 
@@ -343,8 +372,10 @@ class Model:
         ("/tmp/abc12345/file", "/tmp/xyz98765/file", "temporary folder"),
         ("<object at 0x7f0011223344>", "<object at 0x7f0011229999>", "address"),
         (np.linspace(0, 1, 99), np.linspace(0, 1, 99) * (1 + 1e-15), "rounding"),
-        (np.linspace(1, 2, 99), np.linspace(2, 1, 99) * 1.7, "random numbers"),
+        (np.linspace(1, 2, 99), np.linspace(2, 1, 99) * 1.7 ** np.arange(99), "random numbers"),
         ({"a": 1}, {"b": 1}, None),
+        (np.linspace(1, 2, 99), np.linspace(1, 2, 99) * 1.5, "multiplied by 1.5: another"),
+        (np.arange(9), np.arange(9) - 4, "more by -4"),
         ("5ca1eeaec4daf472", "2be7e40e64f51882", "token or a digest"),
         ("defaced", "facaded", None),
         (bytes(range(64)), bytes(range(64, 128)), "every byte"),
@@ -355,7 +386,7 @@ class Model:
         ({"runtime_s": 0.25, "score": 1}, {"runtime_s": 0.5, "score": 2}, None),
         (Model(c=1.0, coef_=np.ones(9)), Model(c=2.0, coef_=np.ones(9) * 3), "made with another c"),
         (Model(random_state=1, coef_=np.ones(9)), Model(random_state=2, coef_=np.ones(9) * 3), "random_state"),
-        (Model(c=1.0, coef_=np.ones(9)), Model(c=1.0, coef_=np.ones(9) * 3), "random numbers"),
+        (Model(c=1.0, coef_=np.ones(9)), Model(c=1.0, coef_=np.arange(9) + 3.5), "random numbers"),
     ],
 )
 def test_the_likeliest_cause_is_told(one: Any, other: Any, says: str | None) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sys
 
+from stillrun.compare_columns import compare_columns
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -308,11 +310,10 @@ def _scipy(walk: Comparison, a: Any, b: Any, place: str) -> bool:
 
 def _arrow(walk: Comparison, a: Any, b: Any, place: str) -> bool:
     if hasattr(a, "schema") and hasattr(a, "column"):
-        if not a.schema.equals(b.schema, check_metadata=True):
-            walk.differs("columns", f"{place}.schema", str(a.schema), str(b.schema))
-            return True
-        for at, name in enumerate(a.schema.names):
-            walk.walk(walk.keep(a.column(at).to_pylist()), walk.keep(b.column(at).to_pylist()), f"{place}[{name!r}]")
+        compare_columns(walk, _named(a), _named(b), place, _arrays)
+        walk.walk(a.schema.metadata, b.schema.metadata, f"{place}.schema.metadata")
+        fields = [walk.keep([(each.nullable, each.metadata) for each in one.schema]) for one in (a, b)]
+        walk.walk(fields[0], fields[1], f"{place}.schema.<nullable, metadata>")
         return True
     if not hasattr(a, "to_pylist"):
         return False
@@ -321,13 +322,18 @@ def _arrow(walk: Comparison, a: Any, b: Any, place: str) -> bool:
     return True
 
 
+def _named(table: Any) -> dict[str, Any]:
+    """The columns by name; a name that was there already gets its place."""
+    found: dict[str, Any] = {}
+    for at, (name, column) in enumerate(zip(table.schema.names, table.columns)):
+        found[f"{name} (column {at})" if name in found else name] = column
+    return found
+
+
 def _polars(walk: Comparison, a: Any, b: Any, place: str) -> bool:
     if hasattr(a, "get_columns"):
-        if a.schema != b.schema:
-            walk.differs("columns", f"{place}.schema", str(dict(a.schema)), str(dict(b.schema)))
-            return True
-        for one, other in zip(a.get_columns(), b.get_columns()):
-            _polars(walk, one, other, f"{place}[{one.name!r}]")
+        tables = [{one.name: one for one in each.get_columns()} for each in (a, b)]
+        compare_columns(walk, tables[0], tables[1], place, _arrays)
         return True
     if not hasattr(a, "to_list") or not hasattr(a, "dtype"):
         return False

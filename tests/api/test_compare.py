@@ -162,6 +162,33 @@ def test_frames_of_other_lengths_tell_the_rows_and_what_changed_in_the_others() 
     assert found[2]["rows"] == [{"row": "'e'", "before": {"a": "4"}, "after": {"a": "40"}}]
 
 
+@pytest.mark.parametrize("made_of", [pl.DataFrame, pa.table])
+def test_tables_of_columns_are_told_as_frames_are(made_of: Callable[[Any], Any]) -> None:
+    before = {"a": list(range(50)), "b": [str(n) for n in range(50)], "c": [None, *range(49)]}
+    after = {**before, "a": [-1 if n in (7, 9) else n for n in range(50)]}
+    first = compared(made_of(before), made_of(after), "x")["first"]
+    assert (first["differing"], first["of"]) == (2, 50)
+    assert [(row["row"], row["before"], row["after"]) for row in first["rows"]] == [
+        ("7", {"a": "7"}, {"a": "-1"}),
+        ("9", {"a": "9"}, {"a": "-1"}),
+    ]
+    shorter = {name: values[:40] for name, values in before.items()}
+    first = compared(made_of(before), made_of(shorter), "x")["first"]
+    assert (first["before"], first["after"]) == ("(50, 3)", "(40, 3)")
+    assert "x['b']" in places(made_of(before), made_of({**before, "b": list(range(50))}))
+    assert places(made_of(before), made_of({"a": before["a"], "z": before["b"]}))[:2] == ["x", "x.columns"]
+
+
+def test_what_only_the_schema_of_a_table_tells_is_never_within() -> None:
+    def of(value: float, nullable: bool, *names: str) -> Any:
+        columns = [pa.array([value]), pa.array([2.0 * value])]
+        return pa.table(columns, schema=pa.schema([pa.field(name, pa.float64(), nullable=nullable) for name in names]))
+
+    assert compared(of(1.0, True, "a", "b"), of(1.0 + 1e-9, True, "a", "b"), "x", rtol=1e-3)["within"]
+    assert not compared(of(1.0, True, "a", "b"), of(1.0 + 1e-9, False, "a", "b"), "x", rtol=1e-3)["within"]
+    assert compared(of(1.0, True, "a", "a"), of(1.0 + 1e-9, True, "a", "a"), "x", rtol=1e-3)["count"] == 2
+
+
 def test_a_model_tells_the_attribute() -> None:
     data = np.arange(20.0).reshape(10, 2) % 7
     one = sklearn.linear_model.Ridge().fit(data, data[:, 0])

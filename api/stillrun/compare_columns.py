@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -52,10 +54,19 @@ def _column(walk: Comparison, a: Any, b: Any, place: str, arrays: Callable[..., 
 def _numbers(column: Any) -> Any:
     """The column as an array of NumPy, where it holds numbers and all of them."""
     nulls = column.null_count
-    if nulls() if callable(nulls) else nulls:
+    if not _has_numpy() or (nulls() if callable(nulls) else nulls):
         return None
     array = column.to_numpy()
     return array if array.dtype.kind in "fiub" else None
+
+
+def _has_numpy() -> bool:
+    """Whether NumPy is there: neither library needs it."""
+    try:
+        importlib.import_module("numpy")
+    except ImportError:
+        return False
+    return True
 
 
 def _values(column: Any) -> list[Any]:

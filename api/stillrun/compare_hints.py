@@ -17,6 +17,7 @@ _EPOCH = (1_000_000_000, 4_000_000_000)  # seconds since 1970 of the years 2001 
 _TEMPORARY = re.compile(r"/(?:tmp|var/folders|temp|T)/|[\\/]tmp[\w]{6,}")
 _IDENTIFIER = re.compile(r"\b[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b|UUID\(")
 _TOKEN = re.compile(r"b?'((?=.*\d)(?=.*[a-f])[0-9a-f]{8,}|(?=.*\d)(?=.*[a-z])(?=.*[A-Z])[\w-]{16,})'")
+_WHOLE = re.compile(r"-?\d+")
 _ADDRESS = re.compile(r" at 0x[0-9a-f]{6,}")
 _PARAMETER = re.compile(r"\.([A-Za-z]\w*)(?<!_)$")  # of an estimator, and what it has learnt
 _FITTED = re.compile(r"\.[A-Za-z]\w*_(?:\[[^.]*)?$")
@@ -70,12 +71,12 @@ def _of_numbers(
         return "it looks like the address of an object in memory, as id() gives"
     if all(_DURATION.search(str(one["place"])) for one in found):
         return "it looks like how long something took"
-    whole = all(before.isdigit() and after.isdigit() for before, after in texts)
+    whole = all(_WHOLE.fullmatch(before) and _WHOLE.fullmatch(after) for before, after in texts)
     for pattern, told in _GIVEN:
         if whole and all(pattern.search(str(one["place"])) for one in found):
             return told
     share = max((one.get("share") or 0.0 for one in found), default=0.0)
-    if 0 < worst["rel"] <= _ROUNDING:
+    if 0 < worst["rel"] <= _ROUNDING and not whole:
         ulp = f", {worst['ulp']:,.0f} ULP" if worst["ulp"] < 1e6 else ""
         return (
             f"rounding: the numbers agree to {worst['rel']:.0e}{ulp}, as after summing in another order, "

@@ -64,7 +64,7 @@ class ArtifactVerdict:
             return replace(self, verdict="within_tolerance", difference=found, reason=told)
         if found["count"]:
             return replace(self, verdict="different", difference=found, reason=_told(found))
-        return replace(self, difference=found)
+        return replace(self, difference=found, reason=f"{self.reason}; {_not_found(found)}")
 
 
 @dataclass(frozen=True)
@@ -152,6 +152,13 @@ def _told(found: Record) -> str:
     if found["count"] > 1:
         text += f"; {found['count']:,} differences in all"
     return text + (f"; {found['hint']}" if found["hint"] else "")
+
+
+def _not_found(found: Record) -> str:
+    """Why no difference is named where the bytes differ."""
+    if found["opaque"]:
+        return f"it cannot be looked into: {found['opaque']}"
+    return "nothing that can be looked into differs, but code that it refers to may"
 
 
 def _number_told(one: Record) -> str:

@@ -9,6 +9,7 @@ import functools
 import json
 import math
 import pickle
+import sys
 import threading
 import uuid
 from collections.abc import Callable
@@ -177,6 +178,13 @@ def test_tables_of_columns_are_told_as_frames_are(made_of: Callable[[Any], Any])
     assert (first["before"], first["after"]) == ("(50, 3)", "(40, 3)")
     assert "x['b']" in places(made_of(before), made_of({**before, "b": list(range(50))}))
     assert places(made_of(before), made_of({"a": before["a"], "z": before["b"]}))[:2] == ["x", "x.columns"]
+
+
+def test_tables_are_compared_where_numpy_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    before, after = pl.DataFrame({"a": [1, 2]}), pl.DataFrame({"a": [1, 3]})
+    monkeypatch.setitem(sys.modules, "numpy", None)
+    first = compared(before, after, "x")["first"]
+    assert (first["place"], first["rows"][0]["row"]) == ("x['a'][1]", "1")
 
 
 def test_what_only_the_schema_of_a_table_tells_is_never_within() -> None:
@@ -401,6 +409,7 @@ class Model:
         (np.linspace(0, 1, 99), np.linspace(0, 1, 99) * (1 + 1e-15), "rounding"),
         (np.linspace(1, 2, 99), np.linspace(2, 1, 99) * 1.7 ** np.arange(99), "random numbers"),
         ({"a": 1}, {"b": 1}, None),
+        (10**50, 10**50 + 1, None),
         (np.linspace(1, 2, 99), np.linspace(1, 2, 99) * 1.5, "multiplied by 1.5: another"),
         (np.arange(9), np.arange(9) - 4, "more by -4"),
         ("5ca1eeaec4daf472", "2be7e40e64f51882", "token or a digest"),

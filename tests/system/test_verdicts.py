@@ -18,7 +18,7 @@ SCHEMA = json.loads((ROOT / "docs/spec/schemas/verdict-1.json").read_text())
 EXIT = {"identical": 0, "equivalent": 0, "within_tolerance": 0, "not_comparable": 1, "different": 1}
 
 
-LIBRARIES = ("numpy", "pandas", "sklearn", "scipy", "matplotlib", "PIL")
+LIBRARIES = ("cloudpickle", "numpy", "pandas", "sklearn", "scipy", "matplotlib", "PIL")
 PLAIN = [name for name, sample in corpus.CORPUS.items() if not any(library in sample.body for library in LIBRARIES)]
 
 

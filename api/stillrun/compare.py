@@ -151,6 +151,7 @@ class Comparison:
         said = said_by(bytes(a)), said_by(bytes(b))
         if said[0] and said[1]:
             self.walk(self.keep(said[0])[0], self.keep(said[1])[0], f"pickle.loads({place})")
+            self.only_numbers = False  # they are bytes, whatever they say
         if self.count == before:
             self.text(place, a, b, **(_share(a, b) if len(a) == len(b) else {}))
 

@@ -75,6 +75,8 @@ def _codes(walk: Comparison, a: types.CodeType, b: types.CodeType, place: str) -
     if walk.count == before:
         for name in _NOT_CODE:
             walk.walk(walk.keep(getattr(a, name)), walk.keep(getattr(b, name)), f"{place}.{name}")
+    if walk.count > before:
+        walk.only_numbers = False  # a number in code is no result
 
 
 def _instructions(code: types.CodeType) -> str:

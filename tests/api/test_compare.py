@@ -285,6 +285,17 @@ def test_nothing_that_a_pickle_in_bytes_says_is_done(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_pickle_in_bytes_cannot_ask_for_all_memory() -> None:
+    one, other = (b"\x80\x04" + item + b"r\xff\xff\xff\xff." for item in (b"K\x01", b"K\x02"))
+    assert places(one, other) == ["x"]
+
+
+def test_numbers_in_code_and_in_bytes_are_never_within() -> None:
+    one, other = made("def f(x): return x + 1.0"), made("def f(x): return x + 1.000000001")
+    assert not compared(one, other, "x", rtol=1e-3)["within"]
+    assert not compared(pickle.dumps(1.0), pickle.dumps(1.000000001), "x", rtol=1e-3)["within"]
+
+
 @given(st.binary(max_size=40), st.binary(max_size=40))
 def test_bytes_that_only_look_like_a_pickle_are_bytes(one: bytes, other: bytes) -> None:
     one, other = b"\x80\x04" + one + b".", b"\x80\x04" + other + b"."

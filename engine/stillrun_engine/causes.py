@@ -7,9 +7,10 @@ from typing import Any
 
 from stillrun_snapshot.deferred import dataclass
 
-__all__ = ["ITSELF", "TOLD", "Cause", "Key", "cause_of"]
+__all__ = ["ITSELF", "TOLD", "UNRECORDED", "Cause", "Key", "cause_of"]
 
 ITSELF = "itself"
+UNRECORDED = "unrecorded"
 TOLD: Mapping[str, str] = {
     "hashseed": "the hash seed",
     "threads": "the number of threads",
@@ -45,12 +46,12 @@ Key = tuple[str, str, str | None]
 
 @dataclass(frozen=True)
 class Cause:
-    """One artifact and what it depends on; ``itself`` among the axes when it differs with nothing changed."""
+    """One artifact and what it depends on; ``itself`` stands for an axis when it differs with nothing changed."""
 
     step: str
     task: str
     name: str | None  # None: the task itself ends otherwise
-    axes: tuple[str, ...]
+    axes: tuple[str, ...]  # or UNRECORDED: all replays agree, and the original run does not
     sentence: str
 
     def to_record(self) -> dict[str, Any]:
@@ -62,6 +63,11 @@ def cause_of(key: Key, names: Sequence[str], verdict: Mapping[str, Any]) -> Caus
     """The cause that ``names`` are. verdict: of the replay in which it showed first, a verdict/1 record."""
     step, task, name = key
     what = f"{step}/{task}/{name}" if name else f"{step}/{task}"
+    if UNRECORDED in names:
+        why = "it depends on something that was not recorded: a variable, a service, or what lay outside of the run"
+        return Cause(
+            step, task, name, tuple(names), f"{what} is the same in all replays but not as in the original run: {why}"
+        )
     told = " and on ".join(TOLD[axis] for axis in names if axis != ITSELF)
     begins = f"{what} depends on {told}" if told else f"{what} differs by itself from one replay to the next"
     return Cause(step, task, name, tuple(names), f"{begins}: {_why(key, names[0], verdict)}")

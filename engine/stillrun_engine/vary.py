@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from stillrun_engine.archive import KeptRun
-from stillrun_engine.causes import ITSELF, TOLD, Cause, Key, cause_of
+from stillrun_engine.causes import ITSELF, TOLD, UNRECORDED, Cause, Key, cause_of
 from stillrun_engine.replay import ReplayOutcome, ReplayRequest, replay_run
 from stillrun_engine.reporter import Reporter
 from stillrun_engine.stopping import StopSignals
@@ -149,9 +149,19 @@ def _found(
             outcomes[name] = _replayed(run, asked, name, stop, reporter, found)
             _note(name, _results(outcomes[name]), plain[0], own, moved)
     assert found.first is not None, "it was replayed"
-    outcomes[ITSELF] = outcomes["time"] = found.first
+    for key in _unequal(found.first):
+        moved.setdefault(key, [UNRECORDED])
+    outcomes.update({ITSELF: found.first, "time": found.first, UNRECORDED: found.first})
     found.causes = [cause_of(key, names, outcomes[names[0]].record) for key, names in moved.items()]
     return found
+
+
+def _unequal(outcome: ReplayOutcome) -> list[Key]:
+    """What did not come out as in the original run."""
+    ended: list[Key] = [(task["step"], task["task"], None) for task in outcome.record["tasks"] if task["reason"]]
+    artifacts = outcome.record["artifacts"]
+    unequal = ("different", "missing", "extra", "not_comparable")
+    return ended + [(one["step"], one["task"], one["name"]) for one in artifacts if one["verdict"] in unequal]
 
 
 def _note(name: str, results: _Results, plain: _Results, own: set[Key], moved: dict[Key, list[str]]) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from tests.conftest import Commands
 
@@ -107,6 +109,34 @@ def test_a_step_is_asked_alone_and_told_in_words(stillrun: Commands, run: str) -
     assert done.code == 1
     assert "start/0/zone depends on the time zone: it holds a local time" in done.out
     assert "listed depends" not in done.out
+
+
+def test_what_is_the_same_in_all_replays_but_not_as_it_was_is_said(stillrun: Commands, tmp_path: Path) -> None:
+    stillrun.write("elsewhere.py", ELSEWHERE)
+    stillrun.variables["ELSEWHERE"] = str(tmp_path / "made by the run")
+    done = stillrun("replay", stillrun.run("elsewhere.py"), "--vary", "hashseed", "--json")
+    assert done.code == 1
+    (cause,) = done.json["causes"]
+    assert (cause["name"], cause["axes"]) == ("seen", ["unrecorded"])
+    assert cause["sentence"].startswith("start/0/seen is the same in all replays but not as in the original run")
+
+
+ELSEWHERE = """
+import os
+from stillrun import FlowSpec, step
+
+class Elsewhere(FlowSpec):
+    @step
+    def start(self):
+        folder = os.environ["ELSEWHERE"]
+        self.seen = os.path.isdir(folder)
+        os.makedirs(folder, exist_ok=True)
+        self.next(self.end)
+
+    @step
+    def end(self):
+        pass
+"""
 
 
 def test_what_depends_on_nothing_is_said(stillrun: Commands) -> None:

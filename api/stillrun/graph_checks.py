@@ -27,6 +27,7 @@ def problems_of(graph: Graph) -> list[Problem]:
     reached = _reachable(edges, graph.start)
     problems += _catches(graph)
     problems += _alone(graph)
+    problems += _groups(graph)
     problems += _unreachable(graph, reached)
     cycle = _cycle(edges)
     if cycle:
@@ -146,6 +147,23 @@ def _alone(graph: Graph) -> list[Problem]:
         )
         for name, node in graph.nodes.items()
         if name not in grouped and any(each["name"] == "parallel" for each in node.decorators)
+    ]
+
+
+def _groups(graph: Graph) -> list[Problem]:
+    """What num_parallel leads to says that its tasks are a group."""
+    return [
+        problem_at(
+            graph,
+            "parallel_missing",
+            [target],
+            f"step {name!r} goes on to {target!r} with num_parallel=, and there is no @parallel on it",
+            f"Put @parallel on {target!r}, or write foreach= where tasks need not know of each other.",
+        )
+        for name, node in graph.nodes.items()
+        if node.parallel
+        for target in node.next
+        if target in graph.nodes and all(each["name"] != "parallel" for each in graph.nodes[target].decorators)
     ]
 
 

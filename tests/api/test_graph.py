@@ -251,6 +251,7 @@ WRONG = [
     ("foreach_not_text", {"work": "self.next(self.end, foreach=self.a)"}),
     ("foreach_several", {"start": "self.next(self.work, self.end, foreach='a')"}),
     ("never_joined", {"start": "self.next(self.work, foreach='a')"}),
+    ("parallel_missing", {"start": "self.next(self.work, num_parallel=2)"}),
     ("cycle", {"work": "self.next(self.start)"}),
     ("artifact_hides_step", {"work": "self.end = 1; self.next(self.end)"}),
     ("unreachable", {"more": "@step\n    def lost(self): self.next(self.end)"}),

@@ -18,14 +18,11 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-_RESERVED = frozenset(
-    {"branch", "config", "config-value", "help", "json", "max-num-splits", "max-workers", "namespace", "production"}
-    | {"run-id-file", "store", "tag", "with"}
-)
-"""Options of a run that a parameter of that name could never be told from."""
+RESERVED = frozenset({"help", "max-num-splits", "max-workers", "namespace", "run-id-file", "tag", "with"})
+"""Options of a run that a parameter cannot be named like; it goes before all others."""
 _MAY_REPEAT = frozenset({"card", "exit_hook", "secrets", "trigger", "trigger_on_finish"})
 
-__all__ = ["constants_of", "describe", "held_parameters", "kept_constants", "parameters_of"]
+__all__ = ["RESERVED", "constants_of", "describe", "held_parameters", "kept_constants", "parameters_of"]
 
 
 def describe(flow: type, source: str) -> dict[str, Any]:
@@ -152,7 +149,7 @@ def _parameter_problems(flow: type, graph: Graph) -> list[Problem]:
             ("parameter_name", not _is_name(each.name), "is not a name of letters, digits, '_' and '-'"),
             ("parameter_hides", _hides(each.name) or _hides(attribute), "hides a name of FlowSpec itself"),
             ("parameter_hides", each.name in graph.nodes, "has the name of a step"),
-            ("parameter_reserved", each.name in _RESERVED, "has the name of an option of 'run'"),
+            ("parameter_reserved", each.name in RESERVED, "has the name of an option of 'run'"),
             ("parameter_twice", each.name in seen, "is declared twice"),
         )
         seen.add(each.name)

@@ -13,6 +13,7 @@ from stillrun_cli.flow_graph import dot_of, raw_of
 from stillrun_cli.logs import logs_command
 from stillrun_cli.metaflow_options import all_decorated, before_options, merged, texts_of_configs
 from stillrun_cli.outfile import whole_file
+from stillrun_cli.own_options import FlowCommand
 from stillrun_cli.package import package_group
 from stillrun_cli.resume import resume_options, resume_run
 from stillrun_cli.run import RUN_CONTEXT, run_options, start_run
@@ -40,7 +41,7 @@ def flow_group(ctx: click.Context, /, file: Path, class_name: str | None, **befo
         click.echo(ctx.get_help())
 
 
-@flow_group.command("run", context_settings=RUN_CONTEXT)
+@flow_group.command("run", cls=FlowCommand, context_settings=RUN_CONTEXT)
 @run_options
 @click.pass_context
 def run(ctx: click.Context, /, **options: Any) -> int:
@@ -49,7 +50,7 @@ def run(ctx: click.Context, /, **options: Any) -> int:
     return start_run(ctx, file, class_name, **merged(before, options))
 
 
-@flow_group.command("resume", context_settings=RUN_CONTEXT)
+@flow_group.command("resume", cls=FlowCommand, context_settings=RUN_CONTEXT)
 @click.option("--origin-run-id", metavar="RUN", default="latest", help="The run to go on from; default: the latest.")
 @resume_options
 @click.pass_context

@@ -11,6 +11,7 @@ import click
 from stillrun_cli.console import clean, common_options, duration, paint, print_json, word
 from stillrun_cli.metaflow_options import all_decorated, texts_of_configs, with_options
 from stillrun_cli.narrator import Narrator, counted
+from stillrun_cli.own_options import FlowCommand
 from stillrun_cli.settings import caller, default_workers, open_store, reading
 from stillrun_engine.errors import sentence
 
@@ -72,7 +73,7 @@ def run_options(function: Any) -> Any:
 RUN_CONTEXT = {"ignore_unknown_options": True, "help_option_names": ["-h", "--help"]}
 
 
-@click.command(context_settings=RUN_CONTEXT, short_help="Run a flow and keep everything.")
+@click.command(cls=FlowCommand, context_settings=RUN_CONTEXT, short_help="Run a flow and keep everything.")
 @click.argument("flow", metavar="FLOW.py[:CLASS]")
 @run_options
 @click.pass_context

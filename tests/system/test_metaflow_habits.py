@@ -157,6 +157,44 @@ def test_a_parameter_with_the_name_of_an_option_is_refused(stillrun: Commands) -
     assert json.loads(done.out.splitlines()[-1])["error"]["problems"][0]["code"] == "parameter_reserved"
 
 
+SHARED_NAMES = (
+    HEAD
+    + """
+class Shared(FlowSpec):
+    config = Config("config", default_value={"rate": 1})
+    environment = Parameter("environment", default="dev")
+    branch = Parameter(name="branch", default="b")
+    quiet = Parameter("quiet", default=False)
+    reuse = IncludeFile("reuse", required=False)
+
+    @step
+    def start(self):
+        self.result = (self.config.rate, self.environment, self.branch, self.quiet, self.reuse)
+        self.next(self.end)
+
+    @step
+    def end(self):
+        pass
+"""
+)
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ([], (1, "dev", "b", False, None)),
+        (["--environment", "prod", "--quiet", "true", "--branch=x"], (1, "prod", "x", True, None)),
+        (["--config-value", "config", '{"rate": 2}', "--reuse", "text.txt"], (2, "dev", "b", False, "kept")),
+    ],
+)
+def test_a_flow_s_own_parameter_goes_before_an_option_of_its_name(
+    stillrun: Commands, words: list[str], expected: tuple[Any, ...]
+) -> None:
+    stillrun.write("shared.py", SHARED_NAMES)
+    stillrun.write("text.txt", "kept")
+    assert artifact(stillrun, stillrun.run("shared.py", *words), "start", "result") == expected
+
+
 SMALL_THINGS = (
     HEAD
     + """

@@ -142,3 +142,11 @@ def test_a_mistake_is_one_sentence_whichever_way_the_file_is_run(stillrun: Comma
         assert told in done.err
         assert "wrong.py:5: " in done.err
         assert "Traceback" not in done.err
+
+
+def test_a_user_s_module_beside_the_flow_is_not_ours(shown: Commands) -> None:
+    for name in ("secrets", "random", "json", "click"):
+        shown.write(f"{name}.py", "raise RuntimeError('this is the user's module')\n")
+    assert shown("list").code == 0
+    shown.write("flows/plain.py", FLOW)
+    assert shown("flow", "--file", "flows/plain.py", "check").code == 0

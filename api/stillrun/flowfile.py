@@ -14,7 +14,7 @@ from stillrun.errors import FlowError, StillrunError
 from stillrun.failure import error, error_of
 from stillrun.flow import FlowSpec, run_as_library
 from stillrun.graph import graph_of, steps_of
-from stillrun.metaflow_names import is_installed, serve_metaflow
+from stillrun.metaflow_names import is_installed, is_ours, serve_metaflow
 from stillrun.modules import ModuleList
 from stillrun.nearest import did_you_mean, listed
 from stillrun.places import Places, places_of, python_prefixes
@@ -208,6 +208,11 @@ def _import_message(err: ImportError) -> str:
 
 def _import_cure(err: ImportError) -> str:
     root = (err.name or "").split(".")[0]
+    if is_ours(err.name):
+        return (
+            "docs/from-metaflow.md lists what Stillrun serves of Metaflow; take the import out, or put it where it is "
+            "used, under 'try: ... except ImportError:'."
+        )
     if not isinstance(err, ModuleNotFoundError) or not root:
         return "Mend the import, or move it into the steps that need it."
     return (

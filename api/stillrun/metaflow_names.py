@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from types import ModuleType
     from typing import Any
 
-__all__ = ["MODULES", "become_metaflow", "is_installed", "serve_metaflow"]
+__all__ = ["MODULES", "become_metaflow", "is_installed", "is_ours", "serve_metaflow"]
 
 VERSION = "2.19.39"
 """The version of Metaflow whose names these are."""
@@ -156,6 +156,13 @@ def _only_our_package() -> bool:
     return os.path.basename(place) == "stillrun_metaflow_api"
 
 
+def is_ours(module: str | None) -> bool:
+    """Whether a module of this name is, or would be, one of these."""
+    return (
+        module is not None and module.split(".")[0] == "metaflow" and "metaflow" in sys.modules and not is_installed()
+    )
+
+
 def is_installed() -> bool:
     """Whether the ``metaflow`` that was imported is Metaflow itself."""
     module = sys.modules.get("metaflow")
@@ -166,8 +173,10 @@ class _Finder:
     """Finder and loader of the modules."""
 
     def find_spec(self, name: str, path: object = None, target: object = None) -> Any:  # noqa: ARG002
-        """The spec of a module of ours; None for all others."""
+        """The spec of a module of ours; None for what is not Metaflow's. Raises ModuleNotFoundError for what is not served."""
         if name not in MODULES:
+            if name.startswith("metaflow.") and not is_installed():
+                raise ModuleNotFoundError(f"Stillrun serves no module {name!r}", name=name)
             return None
         inner = any(other.startswith(name + ".") for other in MODULES)
         return importlib.machinery.ModuleSpec(name, self, origin="stillrun", is_package=inner)  # type: ignore[arg-type]

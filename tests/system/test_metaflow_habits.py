@@ -81,6 +81,8 @@ def test_constants_private_artifacts_and_parameters_by_another_name(stillrun: Co
     assert differ <= {"graph"}, "private artifacts are not judged"
     stillrun.variables["METAFLOW_RUN_NUM_TREES"] = "9"
     assert artifact(stillrun, stillrun.run("habits.py"), "join", "result")[0] == [9, "a"]
+    other = stillrun("replay", run, "--json", "--set", "num-trees=8")
+    assert (other.code < 2, other.json["changed"]["parameters"]) == (True, {"trees": "8"}), other.err
     again = stillrun("resume", run, "--json", "--num-trees", "8")
     assert artifact(stillrun, again.json["run"], "join", "result")[0] == [8, "a"]
 
@@ -155,6 +157,27 @@ def test_a_parameter_with_the_name_of_an_option_is_refused(stillrun: Commands) -
     done = stillrun("run", "habits.py", "--json")
     assert done.code == 2
     assert json.loads(done.out.splitlines()[-1])["error"]["problems"][0]["code"] == "parameter_reserved"
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ("from metaflow.events import Trigger", "Stillrun serves no module 'metaflow.events'"),
+        (
+            "from metaflow.decorators import StepDecorator",
+            "cannot import name 'StepDecorator' from 'metaflow.decorators'",
+        ),
+    ],
+)
+def test_what_is_not_served_of_metaflow_is_told(stillrun: Commands, line: str, told: str) -> None:
+    stillrun.write("habits.py", LEAN.replace("class Habits", f"{line}\n\n\nclass Habits"))
+    done = stillrun("run", "habits.py")
+    assert done.code == 2
+    assert told in done.err
+    assert "docs/from-metaflow.md lists what Stillrun serves" in done.err
+    guarded = f"try:\n    {line}\nexcept ImportError:\n    pass\n\n\nclass Habits"
+    stillrun.write("habits.py", LEAN.replace("class Habits", guarded))
+    assert stillrun("flow", "--file", "habits.py", "check").code == 0
 
 
 SHARED_NAMES = (

@@ -149,3 +149,31 @@ class Where(FlowSpec):
     done = lonely("run", "where.py", "--store", str(other), "--json")
     assert done.code == 0, done.err
     assert lonely("artifact", f"{done.json['run']}/start/0/total", "--store", str(other)).out.strip().endswith("18")
+
+
+def test_a_step_reads_the_steps_before_it_in_its_own_run(lonely: Commands) -> None:
+    """They have ended, so they can be read, however short ago that was."""
+    flow = """
+from stillrun import FlowSpec, Run, current, namespace, step
+
+class Lineage(FlowSpec):
+    @step
+    def start(self):
+        self.seen = [0]
+        self.next(self.middle)
+
+    @step
+    def middle(self):
+        namespace(None)
+        self.seen = [*Run(f"{current.flow_name}/{current.run_id}")["start"].task.data.seen, 1]
+        self.next(self.end)
+
+    @step
+    def end(self):
+        namespace(None)
+        run = Run(f"{current.flow_name}/{current.run_id}")
+        self.seen = [*run["middle"].task.data.seen, [step.id for step in run]]
+"""
+    lonely.write("lineage.py", flow)
+    run = lonely.run("lineage.py")
+    assert lonely("artifact", f"{run}/end/0/seen").out.strip().endswith("[0, 1, ['start', 'middle']]")

@@ -2,6 +2,8 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
+# Tests of one file run one after the other, files beside each other
+SIDE_BY_SIDE = --numprocesses logical --dist loadfile
 # What a person's own settings must not change in a build
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
@@ -24,10 +26,10 @@ demo-conda: $(VENV)/.dev
 	@$(BIN)/python fixtures/demo/demo_conda.py
 
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(SIDE_BY_SIDE)
 
 test-full: $(VENV)/.dev
-	$(BIN)/python -m pytest -m ""
+	$(BIN)/python -m pytest $(SIDE_BY_SIDE) -m ""
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff format --check .

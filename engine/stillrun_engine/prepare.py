@@ -110,7 +110,7 @@ def describe(store: Store, request: RunRequest, stop: StopSignals, warm: WarmHos
             request.flow_file,
             request.class_name,
             caller.cwd,
-            configs=request.configs,
+            configs={**_recorded_configs(request), **request.configs},
             decorated=request.decorated,
         )
         warm.process.begin(load)  # it imports the flow while we look at its environment
@@ -127,6 +127,13 @@ def describe(store: Store, request: RunRequest, stop: StopSignals, warm: WarmHos
         raise
     modules, takes = frozenset(loaded["modules"]), frozenset(loaded.get("takes", ()))
     return Described(captured, warm, ambient, executor, modules, loaded["description"], takes)
+
+
+def _recorded_configs(request: RunRequest) -> Mapping[str, str]:
+    """The configurations of the run that is gone on from, as its parameters."""
+    resumed = request.resumed
+    found: Mapping[str, str] = resumed.run.description.get("configs", {}) if resumed and resumed.parameters else {}
+    return found
 
 
 def _code(store: Store, request: RunRequest) -> Captured:

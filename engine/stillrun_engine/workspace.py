@@ -35,6 +35,7 @@ class Workspace:
     cwd: Path
     mounts: tuple[tuple[Path, Path], ...] = ()
     elsewhere: str | None = None
+    kept: tuple[str, ...] = ()  # names in root that are there for folders which stay to be seen
 
     def seen(self, path: Path) -> Path:
         """Where tasks see a path of the workspace."""
@@ -78,7 +79,25 @@ def make_workspace(
     wide = [str(there) for _, there in wanted if too_wide(there)]
     elsewhere = f"{wide[0]} holds more than the flow" if wide else None
     problem = Enclosure(mounts, (store.root, *keep)).problem()
-    return replace(plain, elsewhere=problem) if problem else Workspace(folder, root, cwd, mounts, elsewhere)
+    if problem:
+        return replace(plain, elsewhere=problem)
+    found = Workspace(folder, root, cwd, mounts, elsewhere)
+    return replace(found, kept=_places_of_kept(found, (store.root, *keep)))
+
+
+def _places_of_kept(workspace: Workspace, keep: Iterable[Path]) -> tuple[str, ...]:
+    """Make the folders at which what stays to be seen is seen; their names in the code folder.
+
+    Before a process looks: it lays out in memory what is missing, and would not see what is put beside it later.
+    """
+    names = set()
+    for path in keep:
+        own = workspace.own(path)
+        if own != path and not own.exists():
+            own.mkdir(parents=True)
+            if own.is_relative_to(workspace.root):
+                names.add(own.relative_to(workspace.root).parts[0])
+    return tuple(sorted(names))
 
 
 def root_of(source: Path, flow_file: str) -> Path:
@@ -102,7 +121,7 @@ def lay_out_for_some(
     store: Store, workspace: Workspace, tree: Digest, tasks: Iterable[Record]
 ) -> dict[TaskKey, list[str]]:
     """The same; what is wrong with the files of each task, where something is."""
-    export_tree(store, tree, workspace.root)
+    export_tree(store, tree, workspace.root, beside=workspace.kept)
     workspace.cwd.mkdir(parents=True, exist_ok=True)
     told: dict[tuple[str, str, str | None], str | None] = {}
     problems: dict[TaskKey, list[str]] = {}

@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 import stat
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -36,9 +36,9 @@ def checkout(store: Store, tree: Digest) -> Path:
     return folder
 
 
-def export_tree(store: Store, tree: Digest, out: Path) -> None:
-    """Write the tree to the folder ``out``, which must be empty or not exist."""
-    _require_empty(out)
+def export_tree(store: Store, tree: Digest, out: Path, *, beside: Collection[str] = ()) -> None:
+    """Write the tree to the folder ``out``, which must be empty or not exist; beside: names that may be there already."""
+    _require_empty(out, beside)
     with writing(out, "folder"):
         out.mkdir(parents=True, exist_ok=True)
         for path, entry in tree_files(store, tree):
@@ -143,8 +143,8 @@ def content_of(store: Store, entry: FileEntry) -> Iterator[bytes]:
         raise ObjectCorrupt(entry.digest, store.root, f"a tree says {entry.size:,} bytes, found {size:,}")
 
 
-def _require_empty(out: Path) -> None:
-    if os.path.lexists(out) and (not out.is_dir() or any(out.iterdir())):
+def _require_empty(out: Path, beside: Collection[str]) -> None:
+    if os.path.lexists(out) and (not out.is_dir() or any(each.name not in beside for each in out.iterdir())):
         raise StoreError(f"{out} is there already and not an empty folder. Name another place; nothing was written.")
 
 

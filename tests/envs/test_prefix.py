@@ -35,7 +35,8 @@ def locked(wheelhouse: Path, environ: dict[str, str]) -> Locked:
 
 
 def said(prefix: Prefix, code: str) -> str:
-    surroundings = {**os.environ, **prefix.variables}
+    # byte code of a file whose time was put back would be taken for its own
+    surroundings = {**os.environ, **prefix.variables, "PYTHONPYCACHEPREFIX": os.devnull}
     return subprocess.run(
         [prefix.python, "-c", code], env=surroundings, capture_output=True, text=True, check=True
     ).stdout.strip()

@@ -61,7 +61,12 @@ def run_task(
         flow, state = _prepared(loaded, spec, ArtifactReader(body, recorder.quietly))
         caught = _run_or_catch(loaded, spec, flow, state, recorder)
         following = _following(spec, state)
-        artifacts, data = _kept(loaded, spec, flow, state)
+        try:
+            artifacts, data = _kept(loaded, spec, flow, state)
+        except _Ended as ended:  # something cannot be kept: that is let pass too, without what the step has made
+            caught = _let_pass(spec, flow, state, ended)
+            following = _following(spec, state)
+            artifacts, data = _kept(loaded, spec, flow, state)
     except _Ended as ended:
         failure, code = ended.error, ended.code
     except BaseException as err:
@@ -127,15 +132,35 @@ def _run_or_catch(
         try:
             _run_step(loaded, spec, flow, state, recorder)
         except _Ended as ended:
-            if catch is None or not catch["last"] or ended.error["kind"] == "interrupted":
-                raise
-            failure = ended.error
+            return _caught(spec, flow, state, _lets_pass(spec, ended))
+    else:
+        return _caught(spec, flow, state, failure)
     var = None if catch is None else catch["var"]
-    if failure is None:
-        if var is not None and var not in vars(flow):
-            setattr(flow, var, None)
-        return None
-    assert catch is not None, "only a step with @catch has a fallback"
+    if var is not None and var not in vars(flow):
+        setattr(flow, var, None)
+    return None
+
+
+def _lets_pass(spec: Mapping[str, Any], ended: _Ended) -> dict[str, Any]:
+    """The error, which the step's @catch lets pass; it is raised again where none does."""
+    catch = spec.get("catch")
+    if catch is None or not catch["last"] or ended.error["kind"] == "interrupted":
+        raise ended
+    return ended.error
+
+
+def _let_pass(spec: Mapping[str, Any], flow: Any, state: TaskState, ended: _Ended) -> dict[str, Any]:
+    """Let a failure to keep pass: nothing stays of what the step has set."""
+    failure = _lets_pass(spec, ended)
+    for name in [each for each in vars(flow) if each != "_stillrun"]:
+        vars(flow).pop(name)
+    return _caught(spec, flow, state, failure)
+
+
+def _caught(spec: Mapping[str, Any], flow: Any, state: TaskState, failure: Mapping[str, Any]) -> dict[str, Any]:
+    """Go on after a failure as @catch says; the failure."""
+    catch = spec["catch"]
+    var = catch["var"]
     if catch["print_exception"]:
         sys.stderr.write((failure.get("traceback") or failure["message"]).rstrip() + "\n")
         sys.stderr.write(f"stillrun: @catch lets the flow go on after the failure of {spec['step']!r}.\n")

@@ -118,6 +118,32 @@ def test_what_is_caught_goes_on_and_is_told(stillrun: Commands) -> None:
     assert done.code == 0, [(one["name"], one["reason"]) for one in done.json["artifacts"] if one["reason"]]
 
 
+def test_what_cannot_be_kept_is_caught_too(stillrun: Commands) -> None:
+    stillrun.write(
+        "unkept.py",
+        flow("""
+    @catch(var="problem", print_exception=False)
+    @step
+    def start(self):
+        self.whole, self.lines = 1, (line for line in "ab")
+        self.next(self.fit)
+
+    @catch(var="other", print_exception=False)
+    @step
+    def fit(self):
+        self.lines = (line for line in "ab")
+        raise KeyError("gone")
+        self.next(self.end)
+""").replace(
+            "        pass",
+            "        self.has = [hasattr(self, 'whole'), hasattr(self, 'lines'), self.problem.type, bool(self.other)]",
+        ),
+    )
+    run = stillrun.run("unkept.py")
+    assert value(stillrun, f"{run}/end/0/has") == "[False, False, 'NotPicklable', True]"
+    assert "generator" in task(stillrun, run, "start")["caught"]["message"]
+
+
 @pytest.mark.parametrize(
     ("body", "told"),
     [

@@ -6,6 +6,7 @@ import os
 
 from stillrun.decorators import ASKED
 from stillrun.flowfile import LoadedFlow
+from stillrun.projects import project_facts, project_in
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -32,31 +33,15 @@ def facts_of(loaded: LoadedFlow, spec: Mapping[str, Any]) -> dict[str, Any]:
         "parallel": _Parallel(spec["parallel"]) if spec.get("parallel") else None,
     }
     asked = [each for owner in loaded.flow.__mro__ for each in vars(owner).get(ASKED, ())]
-    project = next((each["attributes"] for each in asked if each["name"] == "project"), None)
+    project = project_in(asked)
     if project is not None:
-        facts.update(_project(project, loaded.flow.__name__, user))
+        facts.update(project_facts(project, loaded.flow.__name__, user))
     cards = [each["attributes"] for each in getattr(loaded.steps[spec["step"]], ASKED, ()) if each["name"] == "card"]
     if cards:
         from stillrun.cards import Cards
 
         facts["card"] = Cards(cards)
     return facts
-
-
-def _project(project: Mapping[str, Any], flow: str, user: str | None) -> dict[str, Any]:
-    """Names as Metaflow makes them."""
-    branch, production = project.get("branch"), bool(project.get("production"))
-    name = "prod" if production else f"user.{user}"
-    if branch:
-        name = f"prod.{branch}" if production else f"test.{branch}"
-    return {
-        "project_name": project["name"],
-        "branch_name": name,
-        "project_flow_name": f"{project['name']}.{name}.{flow}",
-        "is_production": production,
-        "is_user_branch": not production and branch is None,
-        "project_tags": (f"project:{project['name']}", f"project_branch:{name}"),
-    }
 
 
 def _graph(loaded: LoadedFlow) -> dict[str, Any]:

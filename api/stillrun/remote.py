@@ -274,7 +274,8 @@ def get_namespace() -> Any:
 def default_namespace() -> Any:
     """Look through the runs of the user who runs the flow again."""
     _namespace.clear()
-    return get_namespace()
+    _namespace[:] = [_decoded(_ask("own_namespace")[0])]
+    return _namespace[0]
 
 
 def get_metadata() -> Any:

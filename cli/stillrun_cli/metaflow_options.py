@@ -45,7 +45,7 @@ def with_options(function: Any) -> Any:
         click.option("--run-id-file", type=click.Path(path_type=Path, dir_okay=False), help="Write the run's id to this file."),
         click.option("--branch", metavar="NAME", help="The branch of the flow's project."),
         click.option("--production", is_flag=True, help="Run as the production branch of the flow's project."),
-        click.option("--namespace", hidden=True, expose_value=False),
+        click.option("--namespace", metavar="TAG", help="What steps look through; all runs when empty."),
     ):  # fmt: skip
         function = option(function)
     return _ignored(function)
@@ -68,7 +68,7 @@ def before_options(function: Any) -> Any:
         click.option("--environment", hidden=True),
         click.option("--branch", hidden=True),
         click.option("--production", is_flag=True, hidden=True),
-        click.option("--namespace", hidden=True, expose_value=False),
+        click.option("--namespace", hidden=True),
     ):
         function = option(function)
     return _ignored(function)
@@ -81,6 +81,8 @@ def merged(before: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, A
         found[name] = (*before[name], *options[name])
     for name in ("quiet", "branch", "production"):
         found[name] = before[name] or options[name]
+    if found["namespace"] is None:
+        found["namespace"] = before["namespace"]
     if before["environment"] in ("pypi", "conda"):
         found["environment"] = before["environment"]
     return found

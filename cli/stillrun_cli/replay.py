@@ -114,7 +114,7 @@ def replay_command(
                 return int(ctx.invoke(debug_command, pathspec=str(spec)))
         run = open_run(store, spec)
         request = ReplayRequest(
-            reading(caller(), store),
+            reading(caller(), store, run.record.get("namespace")),
             max_workers=max_workers or default_workers(),
             offline=offline,
             fresh_process=fresh_process,

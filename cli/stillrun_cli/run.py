@@ -110,6 +110,7 @@ def start_run(
     configs: Sequence[tuple[str, str]],
     config_values: Sequence[tuple[str, str]],
     splits_max: int | None,
+    namespace: str | None,
     run_id_file: Path | None,
     resumed: Callable[[Store], Resumed] | None = None,
 ) -> int:
@@ -118,7 +119,7 @@ def start_run(
 
     given, called = flow_parameters(parameters), caller(python)
     with open_store(ctx, create=True) as store:
-        called = reading(called, store)
+        called = reading(called, store, namespace)
         warm = warm_host(store, called)
         # it imports its part in another process while we import the engine
         from stillrun_engine.prepare import RunRequest
@@ -140,6 +141,7 @@ def start_run(
             configs=texts_of_configs(configs, config_values),
             decorated=all_decorated(decorated, branch, production),
             splits_max=splits_max,
+            namespace=namespace,
             resumed=resumed(store) if resumed else _earlier(store, file, class_name) if reuse else None,
         )
         narrator = _RunNarrator(run_id_file, as_json=as_json, quiet=quiet)

@@ -39,9 +39,9 @@ def caller(python: str | None = None) -> Caller:
     return Caller(_interpreter(python, os.environ), Path.cwd(), dict(os.environ), umask=_umask())
 
 
-def reading(called: Caller, store: Store) -> Caller:
-    """The caller, whose tasks can read the runs of ``store``."""
-    return replace(called, reads=ReadService(store.root))
+def reading(called: Caller, store: Store, namespace: str | None = None) -> Caller:
+    """The caller, whose tasks can read the runs of ``store``. namespace: what they look through; the user's when None."""
+    return replace(called, reads=ReadService(store.root, namespace))
 
 
 def _umask() -> int:

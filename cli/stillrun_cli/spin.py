@@ -83,6 +83,7 @@ def start_spin(
     configs: tuple[tuple[str, str], ...],
     config_values: tuple[tuple[str, str], ...],
     splits_max: int | None,
+    namespace: str | None,
     run_id_file: Path | None,
     environment: str = "ambient",
 ) -> int:
@@ -92,7 +93,7 @@ def start_spin(
     given, called = flow_parameters(parameters), caller(python)
     with open_store(ctx) as store:
         old = _old_task(store, file, class_name, step)
-        called = reading(called, store)
+        called = reading(called, store, namespace)
         warm = warm_host(store, called)
         from stillrun_engine.prepare import RunRequest
         from stillrun_engine.spin import SpinRequest, spin_step

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import os
 import platform
 from collections.abc import Mapping
@@ -56,3 +57,13 @@ def _processor() -> str:
     except OSError:
         return platform.processor()
     return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
+
+
+def user_of(variables: Mapping[str, str]) -> str | None:
+    """Who runs it: METAFLOW_USER, as Metaflow's users know it, or the login name."""
+    if variables.get("STILLRUN_USER") or variables.get("METAFLOW_USER"):
+        return variables.get("STILLRUN_USER") or variables["METAFLOW_USER"]
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container's user without a name
+        return None

@@ -60,6 +60,7 @@ class RunRequest:
     environment: str = "ambient"  # of steps that ask for none: 'ambient', 'pypi' or 'conda'
     keep_packages: KeepPackages = "all"
     tags: tuple[str, ...] = ()
+    namespace: str | None = None  # what its steps look through; every run when empty, the user's own when None
     configs: Mapping[str, str] = field(default_factory=dict)  # texts of the flow's configurations, by name
     decorated: tuple[str, ...] = ()  # decorators for every step, as typed: 'retry:times=2'
     splits_max: int | None = None  # most tasks of one foreach

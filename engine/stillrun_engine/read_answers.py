@@ -26,8 +26,10 @@ _HELD = 20_000
 class Answers:
     """Answers questions about one store."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, namespace: str | None = None) -> None:
+        """namespace: what is looked through until a task chooses; the user's own runs when None, everything when empty."""
         client.use_store(root)
+        self._namespace = namespace
         self._references = References(session.session().store)
         self._objects: dict[tuple[str, str, str | None], Any] = {}
 
@@ -35,10 +37,12 @@ class Answers:
         """The header and the body of an answer. Raises what the client raises."""
         if question["namespace"]:
             client.namespace(question["namespace"][0])
-        else:
+        elif self._namespace is None or question["op"] == "own_namespace":
             client.default_namespace()
+        else:
+            client.namespace(self._namespace or None)
         op = question["op"]
-        if op == "namespace":
+        if op in ("namespace", "own_namespace"):
             return {"answer": {"plain": client.get_namespace()}}, b""
         if op == "store":
             return {"answer": {"plain": client.get_metadata()}}, b""

@@ -27,8 +27,10 @@ _QUESTION_MAX = 1 << 20  # bytes of a question
 class ReadService:
     """Serves the store at ``root`` to the tasks of this process's hosts, for as long as the process lives."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, namespace: str | None = None) -> None:
+        """namespace: what tasks look through until they choose; everything when empty, the user's own runs when None."""
         self._root = root
+        self._namespace = namespace
         self._lock = threading.RLock()
         self._answers: Answers | None = None
         self._ours, self._theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
@@ -71,7 +73,7 @@ class ReadService:
                 if self._answers is None:
                     from stillrun_engine.read_answers import Answers  # the client is loaded when it is first asked
 
-                    self._answers = Answers(self._root)
+                    self._answers = Answers(self._root, self._namespace)
                 header, body = self._answers.to(question)
         except Exception as err:  # whatever is wrong is told to who asked, by name
             header, body = {"error": {"type": type(err).__name__, "message": _message(err)}}, b""

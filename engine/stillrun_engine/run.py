@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 from collections import deque
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -15,12 +14,13 @@ from stillrun_engine.executor import Finished, Output, Started, TaskWork
 from stillrun_engine.history import History, new_run_id
 from stillrun_engine.inputs import InputKeeper, declared_inputs
 from stillrun_engine.installed_now import other_package
-from stillrun_engine.machine import machine_facts, recorded_variables
+from stillrun_engine.machine import machine_facts, recorded_variables, user_of
 from stillrun_engine.plan import Graph, Plan, TaskKey, WaitingTask
 from stillrun_engine.prepare import Prepared, RunRequest, describe, prepare
 from stillrun_engine.reporter import Reporter
 from stillrun_engine.room import Room
 from stillrun_engine.stopping import StopSignals
+from stillrun_engine.tags import first_tags
 from stillrun_engine.task_rules import rules_of
 from stillrun_engine.variables import Variables
 from stillrun_engine.warm import WarmHost
@@ -345,7 +345,7 @@ def _reuse(request: RunRequest, prepared: Prepared, told: Callable[[str], None])
 
 def run_head(store: Store, request: RunRequest, prepared: Prepared, clock: Clock) -> dict[str, Any]:
     """What the run's record says from the beginning."""
-    described, places = prepared.described, prepared.places
+    described, places, user = prepared.described, prepared.places, user_of(request.caller.variables)
     return {
         "flow": described.description["name"],
         "run": new_run_id(clock()),
@@ -371,8 +371,8 @@ def run_head(store: Store, request: RunRequest, prepared: Prepared, clock: Clock
             "keep_packages": request.keep_packages,
         },
         "machine": machine_facts(),
-        "user": _user(request.caller.variables),
-        "tags": sorted(set(request.tags)),
+        "user": user,
+        **first_tags(request.tags, request.namespace, described.description, user),
         "stillrun": __version__,
     }
 
@@ -390,13 +390,3 @@ def _announcement(request: RunRequest, prepared: Prepared) -> dict[str, Any]:
         "workers": request.max_workers,
         "parameters": prepared.shown,
     }
-
-
-def _user(variables: Mapping[str, str]) -> str | None:
-    """Who runs it: METAFLOW_USER, as Metaflow's users know it, or the login name."""
-    if variables.get("STILLRUN_USER") or variables.get("METAFLOW_USER"):
-        return variables.get("STILLRUN_USER") or variables["METAFLOW_USER"]
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # a container's user without a name
-        return None

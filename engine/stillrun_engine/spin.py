@@ -118,7 +118,7 @@ def _of_one_step(described: Described, step: str, *, bare: bool) -> Described:
 class _SpinHistory(History):
     """Writes a spin beside the runs: its ref is below ``spins/``, so that no list of runs has it."""
 
-    def begin(self) -> None:
+    def begin(self, reads: object = None) -> None:
         """Nothing is seen of it before it has ended."""
 
     def _point(self, record: Mapping[str, Any]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from stillrun.projects import project_facts, project_in
 from stillrun_engine.archive import KeptRun
 from stillrun_engine.errors import EngineError
 from stillrun_snapshot.digest import Digest
@@ -12,7 +13,7 @@ from stillrun_snapshot.errors import RefConflict
 from stillrun_snapshot.refs import RefChange
 from stillrun_snapshot.store import Store
 
-__all__ = ["TAG_MAX", "change_tags", "checked_tag", "tags_of"]
+__all__ = ["TAG_MAX", "change_tags", "checked_tag", "first_tags", "tags_of"]
 
 TAG_MAX = 500
 """Bytes of one tag, as Metaflow has it."""
@@ -23,6 +24,16 @@ def checked_tag(tag: str) -> str:
     if not tag.strip() or not tag.isprintable() or len(tag.encode("utf-8", "surrogatepass")) > TAG_MAX:
         raise EngineError(f"the tag {tag[:40]!r} cannot be kept: a tag is one line of text of at most {TAG_MAX} bytes.")
     return tag
+
+
+def first_tags(
+    given: Iterable[str], namespace: str | None, description: Mapping[str, Any], user: str | None
+) -> dict[str, Any]:
+    """What stands in the record of a run that begins: tags given to it, those of its project, and what its steps look through."""
+    project = project_in(description["decorators"])
+    own = () if project is None else project_facts(project, description["name"], user)["project_tags"]
+    chosen = {} if namespace is None else {"namespace": namespace}
+    return {"tags": sorted(set(given)), **({"system_tags": sorted(own)} if own else {}), **chosen}
 
 
 def tags_of(store: Store, flow: str, run: str, record: Mapping[str, Any]) -> frozenset[str]:

@@ -124,6 +124,40 @@ def test_a_branch_of_the_project_is_chosen(
     assert stillrun("replay", run).code == 0
 
 
+LOOKING = (
+    HEAD
+    + """
+@project(name="mine")
+class Looking(FlowSpec):
+    @step
+    def start(self):
+        self.seen = [get_namespace(), default_namespace(), get_namespace(), current.namespace]
+        self.next(self.end)
+
+    @step
+    def end(self):
+        pass
+"""
+)
+
+
+def test_a_namespace_is_what_steps_look_through_and_a_project_is_a_tag(stillrun: Commands) -> None:
+    stillrun.variables["METAFLOW_USER"] = "ada"
+    stillrun.write("looking.py", LOOKING)
+    run = stillrun.run("looking.py", "--namespace", "team:red")
+    mine = "user:ada"
+    assert artifact(stillrun, run, "start", "seen") == ["team:red", mine, mine, mine]
+    assert stillrun("replay", run).code == 0, "it looks through the same"
+    everything = stillrun.run("looking.py", "--namespace", "", "--branch", "b")
+    assert artifact(stillrun, everything, "start", "seen") == [None, mine, mine, mine]
+    code = (
+        "from stillrun import Flow; print([run.pathspec for run in Flow('Looking').runs('project_branch:test.b')],"
+        f"sorted(Flow('Looking')['{run.split('/')[1]}'].system_tags)[:2])"
+    )
+    done = stillrun("-c", code, command=())
+    assert done.out.strip() == f"['{everything}'] ['project:mine', 'project_branch:user.ada']", done.err
+
+
 def test_a_branch_needs_a_project(stillrun: Commands) -> None:
     stillrun.write("habits.py", LEAN)
     done = stillrun("run", "habits.py", "--branch", "x")

@@ -137,8 +137,9 @@ def given_tags(run: KeptRun) -> frozenset[str]:
 
 
 def system_tags_of(record: Record) -> frozenset[str]:
-    """What is known of a run, as tags, as Metaflow has it."""
-    return frozenset({f"user:{record['user']}", "runtime:dev", f"stillrun_version:{record['stillrun']}"})
+    """What is known of a run, as tags, as Metaflow has it: who ran it, and its project."""
+    known = {f"user:{record['user']}", "runtime:dev", f"stillrun_version:{record['stillrun']}"}
+    return frozenset(known.union(record.get("system_tags", ())))
 
 
 def tags_of_run(run: KeptRun) -> frozenset[str]:

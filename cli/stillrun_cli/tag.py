@@ -8,7 +8,7 @@ from stillrun_cli.console import clean, common_options, print_json
 from stillrun_cli.settings import open_store
 from stillrun_engine.archive import open_run
 from stillrun_engine.pathspec import parse_pathspec
-from stillrun_engine.tags import change_tags
+from stillrun_engine.tags import change_tags, refuse_system_tags
 
 __all__ = ["change", "tag_group"]
 
@@ -51,6 +51,7 @@ def change(ctx: click.Context, pathspec: str, add: tuple[str, ...], remove: tupl
     """Change the tags of a run and print those that it has then."""
     with open_store(ctx) as store:
         run = open_run(store, parse_pathspec(pathspec, least=2, most=2))
+        refuse_system_tags(run, remove)
         tags = sorted(change_tags(run, add, remove))
         if as_json:
             print_json({"run": run.pathspec, "tags": tags})

@@ -13,7 +13,7 @@ from stillrun_snapshot.errors import RefConflict
 from stillrun_snapshot.refs import RefChange
 from stillrun_snapshot.store import Store
 
-__all__ = ["TAG_MAX", "change_tags", "checked_tag", "first_tags", "tags_of"]
+__all__ = ["TAG_MAX", "change_tags", "checked_tag", "first_tags", "refuse_system_tags", "system_tags_of", "tags_of"]
 
 TAG_MAX = 500
 """Bytes of one tag, as Metaflow has it."""
@@ -41,6 +41,18 @@ def tags_of(store: Store, flow: str, run: str, record: Mapping[str, Any]) -> fro
     changed = store.refs.get(f"tags/{flow}/{run}")
     found = record.get("tags", ()) if changed is None else store.get_record(changed, "tags")["tags"]
     return frozenset(found)
+
+
+def system_tags_of(record: Mapping[str, Any]) -> frozenset[str]:
+    """What is known of a run, as tags, as Metaflow has it: who ran it, and its project."""
+    known = {f"user:{record['user']}", "runtime:dev", f"stillrun_version:{record['stillrun']}"}
+    return frozenset(known.union(record.get("system_tags", ())))
+
+
+def refuse_system_tags(run: KeptRun, removed: Iterable[str]) -> None:
+    """Raise EngineError when one of these tags is every run's."""
+    for tag in system_tags_of(run.record).intersection(removed):
+        raise EngineError(f"the tag {tag!r} of {run.pathspec} cannot be taken off: every run has it.")
 
 
 def change_tags(run: KeptRun, add: Iterable[str] = (), remove: Iterable[str] = ()) -> frozenset[str]:

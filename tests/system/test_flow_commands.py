@@ -144,6 +144,14 @@ def test_a_mistake_is_one_sentence_whichever_way_the_file_is_run(stillrun: Comma
         assert "Traceback" not in done.err
 
 
+def test_a_tag_that_every_run_has_stays(shown: Commands) -> None:
+    shown.variables["METAFLOW_USER"] = "ada"
+    run = shown.run("shown.py", "--tag", "mine")
+    refused = shown("tag", "remove", run, "user:ada")
+    assert (refused.code, "cannot be taken off: every run has it" in refused.err) == (2, True), refused.err
+    assert shown("tag", "list", run).out == "mine\n"
+
+
 def test_a_user_s_module_beside_the_flow_is_not_ours(shown: Commands) -> None:
     for name in ("secrets", "random", "json", "click"):
         shown.write(f"{name}.py", "raise RuntimeError('this is the user's module')\n")

@@ -12,12 +12,11 @@ from stillrun_engine.client.code import Code
 from stillrun_engine.client.session import (
     InvalidPathspec,
     NamespaceMismatch,
-    Record,
     get_namespace,
     is_visible,
     session,
 )
-from stillrun_engine.tags import tags_of
+from stillrun_engine.tags import system_tags_of, tags_of
 
 __all__ = ["Named", "OfRun", "local_time", "system_tags_of", "tags_of_run"]
 
@@ -134,12 +133,6 @@ class OfRun(Named):
 def given_tags(run: KeptRun) -> frozenset[str]:
     """The tags that a run was given."""
     return tags_of(run.store, run.spec.flow, str(run.spec.run), run.record)
-
-
-def system_tags_of(record: Record) -> frozenset[str]:
-    """What is known of a run, as tags, as Metaflow has it: who ran it, and its project."""
-    known = {f"user:{record['user']}", "runtime:dev", f"stillrun_version:{record['stillrun']}"}
-    return frozenset(known.union(record.get("system_tags", ())))
 
 
 def tags_of_run(run: KeptRun) -> frozenset[str]:

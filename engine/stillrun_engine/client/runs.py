@@ -19,7 +19,7 @@ from stillrun_engine.client.session import (
 from stillrun_engine.client.shelf import Shelf
 from stillrun_engine.client.tasks import Task
 from stillrun_engine.errors import EngineError
-from stillrun_engine.tags import change_tags
+from stillrun_engine.tags import change_tags, refuse_system_tags
 
 if TYPE_CHECKING:
     from stillrun_engine.client.flows import Flow
@@ -124,10 +124,8 @@ class Run(OfRun):
 
     def _retag(self, add: str | Iterable[str], remove: str | Iterable[str] = ()) -> None:
         added, removed = ([each] if isinstance(each, str) else list(each) for each in (add, remove))
-        for tag in removed:
-            if tag in self.system_tags:
-                raise TaggingError(f"the tag {tag!r} of {self.pathspec} cannot be taken off: every run has it.")
         try:
+            refuse_system_tags(self._run, removed)
             change_tags(self._run, added, removed)
         except EngineError as err:
             raise TaggingError(str(err)) from None

@@ -192,17 +192,27 @@ def _loaded(name: str) -> Callable[[str], Any]:
 class Delayed:
     """An expression over configurations, for decorators that stand before they are made."""
 
-    def __init__(self, expression: str) -> None:
-        self.expression = expression
+    __iter__ = None  # it has items, and nobody knows how many
 
-    def value(self) -> Any:
+    def __init__(self, expression: str) -> None:
+        self._expression = expression
+
+    def __getattr__(self, name: str) -> Delayed:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        return Delayed(f"({self._expression}).{name}")
+
+    def __getitem__(self, key: Any) -> Delayed:
+        return Delayed(f"({self._expression})[{key!r}]")
+
+    def _value(self) -> Any:
         """What it is now."""
         names: Mapping[str, Any] = {name: config.value for name, config in _made.items()}
         try:
-            return eval(self.expression, {"__builtins__": __builtins__}, dict(names))  # noqa: S307  # the flow's own words
+            return eval(self._expression, {"__builtins__": __builtins__}, dict(names))  # noqa: S307  # the flow's own words
         except Exception as err:
             raise ParameterError(
-                f"config_expr({self.expression!r}) cannot be computed ({type(err).__name__}: {err}).",
+                f"config_expr({self._expression!r}) cannot be computed ({type(err).__name__}: {err}).",
                 cure=f"There are: {', '.join(_made) or 'no configurations'}.",
             ) from err
 
@@ -215,7 +225,7 @@ def config_expr(expression: str) -> Any:
 def settled(value: Any) -> Any:
     """``value`` with all delayed expressions in it computed."""
     if isinstance(value, Delayed):
-        return settled(value.value())
+        return settled(value._value())
     if isinstance(value, Config):
         return settled(value.value)
     if isinstance(value, dict):

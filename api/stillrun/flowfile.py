@@ -126,6 +126,8 @@ def _decorate(flow: Any, text: str) -> None:
     own = module.own_decorator_named(name) if module is not None else None
     for function in steps_of(flow).values():
         if own is not None:
+            if _has(function, own):
+                continue
             decorator = own(**typed_arguments(text)[1])
             decorator.make_ready()
             decorator(function)
@@ -133,6 +135,13 @@ def _decorate(flow: Any, text: str) -> None:
             typed_decorator(text)[1](function)
     if own is None:
         typed_decorator(text)  # refused even where nobody is left to take it
+
+
+def _has(function: Any, own: type) -> bool:
+    """Whether one of the flow's own decorators stands on a step already."""
+    from stillrun.user_decorators import OWN
+
+    return any(isinstance(each, own) for each in vars(function).get(OWN, ()))
 
 
 def _choose_branch(flow: type, chosen: Mapping[str, Any]) -> None:

@@ -217,8 +217,9 @@ def test_what_is_not_served_of_metaflow_is_told(stillrun: Commands, line: str, t
 SHARED_NAMES = (
     HEAD
     + """
+@project(name=config_expr("config").names["a"].value)
 class Shared(FlowSpec):
-    config = Config("config", default_value={"rate": 1})
+    config = Config("config", default_value={"rate": 1, "names": {"a": {"value": "x"}}})
     environment = Parameter("environment", default="dev")
     branch = Parameter(name="branch", default="b")
     quiet = Parameter("quiet", default=False)
@@ -241,7 +242,10 @@ class Shared(FlowSpec):
     [
         ([], (1, "dev", "b", False, None)),
         (["--environment", "prod", "--quiet", "true", "--branch=x"], (1, "prod", "x", True, None)),
-        (["--config-value", "config", '{"rate": 2}', "--reuse", "text.txt"], (2, "dev", "b", False, "kept")),
+        (
+            ["--config-value", "config", '{"rate": 2, "names": {"a": {"value": "y"}}}', "--reuse", "text.txt"],
+            (2, "dev", "b", False, "kept"),
+        ),
     ],
 )
 def test_a_flow_s_own_parameter_goes_before_an_option_of_its_name(

@@ -119,7 +119,8 @@ def test_a_failing_decorator_fails_its_step(stillrun: Commands, body: str, told:
 
 def test_one_is_put_on_every_step_from_the_command_line(stillrun: Commands) -> None:
     text = GENERATOR + "    flow.seen = attributes\n    yield"
-    stillrun.write("small.py", SMALL.format(defined=text, on_flow="", on_step=""))
+    stillrun.write("small.py", SMALL.format(defined=text, on_flow="", on_step="@around(level=1)"))
     run = stillrun.run("small.py", "--with", "around:level=2")
+    assert artifact(stillrun, run, "start", "seen") == {"level": 1}, "where it stands already it is not put again"
     assert artifact(stillrun, run, "end", "seen") == {"level": 2}
     assert stillrun("replay", run).code == 0

@@ -44,7 +44,9 @@ WORK = {
 }
 
 
-@pytest.mark.parametrize("library", WORK)
+@pytest.mark.parametrize(
+    "library", [pytest.param(name, marks=() if name in ("numpy", "torch") else pytest.mark.slow) for name in WORK]
+)
 def test_forked_or_fresh_the_results_are_the_same(stillrun: Commands, library: str) -> None:
     if importlib.util.find_spec(library.split(".")[0]) is None:
         pytest.skip(f"{library} is not installed: it takes gigabytes")

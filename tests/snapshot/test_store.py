@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from stillrun_snapshot import _packs
 from stillrun_snapshot._pack import HEADER_SIZE, MAGIC
 from stillrun_snapshot._packs import COMPRESS_MIN
 from stillrun_snapshot.digest import Digest, digest_of
@@ -480,3 +481,18 @@ def test_damage_is_found_when_many_objects_are_read(tmp_path: Path) -> None:
     overwrite(pack, pack.read_bytes().index(b"object number 7"), b"Object")
     with Store.open(tmp_path / "s") as store, pytest.raises(ObjectCorrupt):
         store.get_many(names)
+
+
+def test_a_writer_of_many_objects_holds_few_of_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the catalog has taken over is found, read, counted and sealed as what is held."""
+    monkeypatch.setattr(_packs, "_HELD_MAX", 10)
+    with Store.open(tmp_path / "store") as store:
+        names = [store.put(f"object {place}".encode()) for place in range(35)]
+        assert [store.get(name) for name in names] == [f"object {place}".encode() for place in range(35)]
+        assert store.put(b"object 3") == names[3]
+        assert store.stats().objects == 35
+        assert not store.absent(names)
+    with Store.open(tmp_path / "store") as store:
+        assert sorted(store.digests()) == sorted(names)
+        assert [store.verify(name) for name in names[:2]] == [8, 8]
+    assert [path.suffix for path in (tmp_path / "store/packs").iterdir()] == [".pack"]

@@ -156,7 +156,9 @@ def test_packages_for_another_machine_are_kept(lonely: Commands, places: Places)
     assert "linux-aarch64" in refused.err
 
 
-@pytest.mark.parametrize("family", ["3.9", "3.10", "3.12", "3.13"])
+@pytest.mark.parametrize(
+    "family", ["3.9", *(pytest.param(each, marks=pytest.mark.slow) for each in ("3.10", "3.12")), "3.13"]
+)
 def test_pythons_from_old_to_new_are_kept_and_rebuilt(lonely: Commands, places: Places, family: str) -> None:
     found = subprocess.run([command.uv(), "python", "find", family], capture_output=True, text=True)
     pyenv = sorted((Path.home() / ".pyenv" / "versions").glob(f"{family}.*"))
@@ -184,7 +186,15 @@ def test_packages_are_kept_once_for_all_environments(lonely: Commands, places: P
         assert store.stats().objects - before <= 4  # the lock, what is known of it: no package
 
 
-@pytest.mark.parametrize("name", ["pure-wheels", "compiled-wheels", "sdist", "git", "local-path", "mixed"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "pure-wheels",
+        "sdist",
+        "mixed",
+        *(pytest.param(each, marks=pytest.mark.slow) for each in ("compiled-wheels", "git", "local-path")),
+    ],
+)
 def test_both_resolvers_choose_the_same_packages(lonely: Commands, places: Places, name: str) -> None:
     one = sample(lonely, places, name)
     found = []

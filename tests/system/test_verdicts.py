@@ -50,7 +50,13 @@ def judged(commands: Commands, name: str, mark: Path, *options: str) -> str:
     return run
 
 
-@pytest.mark.parametrize("name", corpus.CORPUS)
+SLOW = ("model without a seed", "how long a search took", "grouped", "rows", "figure of chance", "a distribution")
+"""Others of their kind are quick enough to be looked at each time."""
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow if name in SLOW else ()) for name in corpus.CORPUS]
+)
 def test_each_flow_gets_its_verdict(stillrun: Commands, name: str, tmp_path: Path) -> None:
     judged(stillrun, name, tmp_path / "mark")
 

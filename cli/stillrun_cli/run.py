@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from stillrun_cli import ahead
 from stillrun_cli.console import clean, common_options, duration, paint, print_json, word
 from stillrun_cli.metaflow_options import all_decorated, texts_of_configs, with_options
 from stillrun_cli.narrator import Narrator, counted
 from stillrun_cli.own_options import FlowCommand
-from stillrun_cli.settings import caller, default_workers, open_store, reading
+from stillrun_cli.settings import caller, default_workers, open_store, reading, store_path
 from stillrun_engine.errors import sentence
 
 if TYPE_CHECKING:
@@ -117,10 +118,13 @@ def start_run(
     """Run the flow in ``file`` and print how it went; the exit code. resumed: finds the run to go on from."""
     from stillrun_engine.warm import warm_host
 
-    given, called = flow_parameters(parameters), caller(python)
+    given = flow_parameters(parameters)
+    early = ahead.taken(store_path(ctx)) if python is None and namespace is None else None
+    called = early[0] if early else caller(python)
     with open_store(ctx, create=True) as store:
-        called = reading(called, store, namespace)
-        warm = warm_host(store, called)
+        if early is None:
+            called = reading(called, store, namespace)
+        warm = warm_host(store, called, early[1] if early else None)
         # it imports its part in another process while we import the engine
         from stillrun_engine.prepare import RunRequest
         from stillrun_engine.run import run_flow

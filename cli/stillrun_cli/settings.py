@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 import shutil
-import sys
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
 import click
 
+from stillrun_cli.here import caller_here
 from stillrun_engine.caller import Caller
 from stillrun_engine.reads import ReadService
 from stillrun_engine.store_place import default_store
@@ -36,32 +35,17 @@ def caller(python: str | None = None) -> Caller:
 
     python: as asked for by --python. Otherwise the active virtual or conda environment's, otherwise our own.
     """
-    return Caller(_interpreter(python, os.environ), Path.cwd(), dict(os.environ), umask=_umask())
+    if python is None:
+        return caller_here()
+    found = shutil.which(python)
+    if found is None:
+        raise click.UsageError(f"--python {python}: no such interpreter.")
+    return caller_here(Path(found).absolute())
 
 
 def reading(called: Caller, store: Store, namespace: str | None = None) -> Caller:
     """The caller, whose tasks can read the runs of ``store``. namespace: what they look through; the user's when None."""
     return replace(called, reads=ReadService(store.root, namespace))
-
-
-def _umask() -> int:
-    """What this process takes away from the rights of new files; it can only be read by setting it."""
-    mask = os.umask(0o077)
-    os.umask(mask)
-    return mask
-
-
-def _interpreter(asked: str | None, variables: Mapping[str, str]) -> Path:
-    if asked is not None:
-        found = shutil.which(asked)
-        if found is None:
-            raise click.UsageError(f"--python {asked}: no such interpreter.")
-        return Path(found).absolute()
-    for name in ("VIRTUAL_ENV", "CONDA_PREFIX"):
-        active = variables.get(name)
-        if active and (candidate := Path(active) / "bin" / "python").exists():
-            return candidate
-    return Path(sys.executable)
 
 
 def default_workers() -> int:

@@ -8,6 +8,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from stillrun_engine.errors import EngineError
+from stillrun_engine.launching import remember_face
 from stillrun_snapshot.digest import Digest
 from stillrun_snapshot.statcache import StatCache
 from stillrun_snapshot.store import Store
@@ -31,7 +32,10 @@ def keep_face(store: Store) -> Digest:
             cache.add(path.name, status, digest, time.time_ns())
         entries[path.relative_to(folder.parent).as_posix()] = FileEntry(digest, status.st_size)
     cache.save()
-    return put_tree(store, entries)
+    tree = put_tree(store, entries)
+    folders = {path.parent for path in found}
+    remember_face(store.root, [*sorted(folders), *found], tree.hex)
+    return tree
 
 
 def _belongs(path: Path) -> bool:

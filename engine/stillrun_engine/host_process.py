@@ -8,7 +8,6 @@ import signal
 import socket
 import struct
 import subprocess
-import tempfile
 from collections import deque
 from collections.abc import Mapping
 from contextlib import suppress
@@ -59,7 +58,7 @@ class HostProcess:
 
     def __init__(self, launch: Launch) -> None:
         ours, theirs = socket.socketpair()
-        self._stderr: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the host: what the interpreter says when it cannot even start
+        self._stderr = _unnamed_file()  # what the interpreter says when it cannot even start
         flags = [] if launch.user_site else ["-s"]
         given = [theirs.fileno(), *([] if launch.reads is None else [launch.reads])]
         try:
@@ -200,6 +199,15 @@ class HostProcess:
             with suppress(ProcessLookupError, PermissionError):
                 os.killpg(group, signal.SIGKILL)
         self.children.clear()
+
+
+def _unnamed_file() -> IO[bytes]:
+    """A file in memory, or on disk where there are none in memory."""
+    if hasattr(os, "memfd_create"):
+        return os.fdopen(os.memfd_create("stillrun-host"), "w+b")
+    import tempfile
+
+    return tempfile.TemporaryFile()
 
 
 def _frame(header: dict[str, Any], body: bytes) -> Frame:

@@ -11,7 +11,7 @@ from stillrun_engine.archive import KeptRun
 from stillrun_engine.caller import Caller
 from stillrun_engine.errors import EngineError
 from stillrun_engine.host_process import HostProcess, Launch, settled
-from stillrun_engine.warm import launch_ambient
+from stillrun_engine.launching import launch_ambient
 from stillrun_envs.ambient import ambient_environment
 from stillrun_snapshot.deferred import dataclass
 from stillrun_snapshot.digest import Digest

@@ -13,12 +13,12 @@ from stillrun_engine.caller import Caller
 from stillrun_engine.closure import Damage, Needed, check_objects, lock_objects, needed_objects
 from stillrun_engine.errors import ReplayRefused, RunDamaged
 from stillrun_engine.host_process import HostProcess, Launch
+from stillrun_engine.launching import launch_ambient
 from stillrun_engine.local import LocalExecutor, load_request
 from stillrun_engine.machine import RECORDED_VARIABLES
 from stillrun_engine.places import ambient_of, started
 from stillrun_engine.plan import TaskKey
 from stillrun_engine.reporter import Reporter
-from stillrun_engine.warm import launch_ambient
 from stillrun_engine.workspace import Workspace
 from stillrun_envs.enclosure import Enclosure
 from stillrun_envs.errors import EnvError

@@ -6,13 +6,14 @@ from pathlib import Path
 
 from stillrun_engine.caller import Caller
 from stillrun_engine.face import keep_face
-from stillrun_engine.host_process import HostProcess, Launch, settled
+from stillrun_engine.host_process import HostProcess, Launch
+from stillrun_engine.launching import EarlyHost, launch_ambient
 from stillrun_snapshot.checkout import checkout
 from stillrun_snapshot.deferred import dataclass
 from stillrun_snapshot.digest import Digest
 from stillrun_snapshot.store import Store
 
-__all__ = ["WarmHost", "launch_ambient", "warm_host"]
+__all__ = ["WarmHost", "warm_host"]
 
 
 @dataclass(frozen=True)
@@ -25,22 +26,21 @@ class WarmHost:
     process: HostProcess
 
 
-def warm_host(store: Store, caller: Caller) -> WarmHost:
-    """Keep the face and start a host on it in the caller's environment; it imports its part while we do ours."""
-    face = keep_face(store)
-    folder = checkout(store, face)
-    launch = launch_ambient(caller, folder)
+def warm_host(store: Store, caller: Caller, early: EarlyHost | None = None) -> WarmHost:
+    """Keep the face and start a host on it in the caller's environment; it imports its part while we do ours.
+
+    early: one that was started already; it is taken when it is as it should be, and closed when not.
+    """
+    try:
+        face = keep_face(store)
+        folder = checkout(store, face)
+        launch = launch_ambient(caller, folder)
+        if early is not None and early.suits(launch):
+            return WarmHost(face, folder, launch, early.process)
+    except BaseException:
+        if early is not None:
+            early.process.close()
+        raise
+    if early is not None:
+        early.process.close()
     return WarmHost(face, folder, launch, HostProcess(launch))
-
-
-def launch_ambient(caller: Caller, face: Path) -> Launch:
-    """How the host of undecorated steps is started: the caller's interpreter and variables as they are."""
-    return Launch(
-        caller.python,
-        face,
-        {**settled(caller.variables), **caller.forced},
-        caller.cwd,
-        wrapper=caller.wrapper,
-        umask=caller.umask,
-        reads=caller.reads_descriptor,
-    )

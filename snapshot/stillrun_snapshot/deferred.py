@@ -8,11 +8,12 @@ when it is used often, or when somebody asks for its fields (``replace``, ``asdi
 from __future__ import annotations
 
 import _thread
-from dataclasses import MISSING, Field, FrozenInstanceError
+import sys
 from typing import TYPE_CHECKING, Any
 
 __all__ = ["dataclass"]
 
+MISSING: Any = object()
 OFTEN = 50
 """Objects of a class from which compiling its methods is worth it."""
 _KNOWN = frozenset({"frozen", "repr", "eq", "order"})
@@ -64,10 +65,10 @@ class _Light:
             return hash(light.key(self))
 
         def __setattr__(self: Any, name: str, value: object) -> None:  # noqa: N807, ARG001
-            raise FrozenInstanceError(f"cannot assign to field {name!r}")
+            raise _frozen(f"cannot assign to field {name!r}")
 
         def __delattr__(self: Any, name: str) -> None:  # noqa: N807, ARG001
-            raise FrozenInstanceError(f"cannot delete field {name!r}")
+            raise _frozen(f"cannot delete field {name!r}")
 
         self._methods: dict[str, Any] = {"__init__": __init__, "__eq__": __eq__}
         if options.get("repr", True):
@@ -94,7 +95,7 @@ class _Light:
                     continue
                 for name in known.own() if isinstance(known, _Light) else known:
                     default = known.default(name) if isinstance(known, _Light) else known[name]
-                    found[name] = (name, default, not isinstance(default, Field) or default.repr)
+                    found[name] = (name, default, not _is_field(default) or default.repr)
             self._fields = tuple(found.values())
         return self._fields
 
@@ -136,9 +137,7 @@ class _Light:
     def key(self, instance: Any) -> tuple[Any, ...]:
         """What is compared."""
         return tuple(
-            getattr(instance, name)
-            for name, default, _ in self.fields()
-            if not isinstance(default, Field) or default.compare
+            getattr(instance, name) for name, default, _ in self.fields() if not _is_field(default) or default.compare
         )
 
     def make(self) -> None:
@@ -158,9 +157,25 @@ class _Light:
 
 
 def _default(default: Any) -> Any:
-    if not isinstance(default, Field):
+    """The value of a field that none was given for; MISSING when it has none."""
+    if not _is_field(default):
         return default
-    return default.default_factory() if default.default_factory is not MISSING else default.default
+    from dataclasses import MISSING as NONE
+
+    value = default.default if default.default_factory is NONE else default.default_factory()
+    return MISSING if value is NONE else value
+
+
+def _is_field(default: Any) -> bool:
+    """Whether a default is what ``dataclasses.field`` returns: nobody has called it where that was not imported."""
+    module = sys.modules.get("dataclasses")
+    return module is not None and isinstance(default, module.Field)
+
+
+def _frozen(message: str) -> Exception:
+    from dataclasses import FrozenInstanceError
+
+    return FrozenInstanceError(message)
 
 
 if TYPE_CHECKING:

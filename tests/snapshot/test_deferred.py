@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import importlib
 import pickle
+import pkgutil
 import threading
 from typing import Any
 
@@ -116,3 +118,17 @@ def test_many_threads_may_make_the_first_object() -> None:
         for each in threads:
             each.join()
         assert made == [Shared(1)] * 8
+
+
+@pytest.mark.parametrize("package", ["stillrun_snapshot", "stillrun_envs", "stillrun_engine", "stillrun_cli"])
+def test_every_class_of_ours_can_be_made_real(package: str) -> None:
+    """What would be wrong with one must not wait until it is used often."""
+    home = importlib.import_module(package)
+    programs = {"__main__", "enter", "bent_clock", "bent_listings"}  # run, and not imported
+    for found in pkgutil.walk_packages(home.__path__, package + "."):
+        if found.name.rpartition(".")[2] in programs:
+            continue
+        module = importlib.import_module(found.name)
+        for each in vars(module).values():
+            if isinstance(each, type) and each.__module__ == found.name and dataclasses.is_dataclass(each):
+                assert isinstance(vars(each)["__dataclass_fields__"], dict)

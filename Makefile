@@ -2,8 +2,8 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
-# Tests of one file run one after the other, files beside each other
-SIDE_BY_SIDE = --numprocesses logical --dist loadfile
+# Tests of one file mostly share a worker, so that what its fixtures make is made once; idle ones take over
+SIDE_BY_SIDE = --numprocesses logical --dist worksteal
 # What a person's own settings must not change in a build
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 

@@ -8,8 +8,10 @@ import shutil
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,6 +33,7 @@ class Bench:
     stillrun: Path
     metaflow: Path
     work: Path
+    flows: Path
 
     def variables(self, **more: str) -> dict[str, str]:
         """A quiet environment with folders of our own."""
@@ -45,7 +48,7 @@ class Bench:
 
     def flow(self, name: str, *options: str, **variables: str) -> dict[str, Command]:
         """The same flow under both."""
-        file = ROOT / "flows" / f"{name}.py"
+        file = self.flows / f"{name}.py"
         env = self.variables(**variables)
         return {
             OURS: Command([self.stillrun, file, "run", *options], self.work, env),
@@ -106,7 +109,7 @@ def startup(bench: Bench) -> None:
     """From the command to the first line of the first task, of a flow that has run before."""
     begun = bench.work / "begun"
     flow = Command(
-        [bench.stillrun, ROOT / "flows" / "first_task.py", "run"], bench.work, bench.variables(BEGUN=str(begun))
+        [bench.stillrun, bench.flows / "first_task.py", "run"], bench.work, bench.variables(BEGUN=str(begun))
     )
     least = Command([bench.stillrun, "-c", "import stillrun"], bench.work, bench.variables())
     flow.run()
@@ -128,7 +131,7 @@ def foreach(bench: Bench) -> None:
     found = alternate(bench.flow("wide_foreach", "--max-workers", "2", WIDTH="100"), rounds, warmups=0)
     row("foreach of 100, wall", median(found[OURS], "wall"), median(found[THEIRS], "wall"), "s", "")
     theirs = median(found[THEIRS], "cpu") / 103
-    bare = Command([bench.stillrun, ROOT / "flows" / "bare_fork.py"], bench.work, bench.variables(WIDTH="1000"))
+    bare = Command([bench.stillrun, bench.flows / "bare_fork.py"], bench.work, bench.variables(WIDTH="1000"))
     wide = bench.flow("wide_foreach", "--max-workers", "2", WIDTH="1000")[OURS]
     one = bench.flow("wide_foreach", "--max-workers", "2", WIDTH="1")[OURS]
     ours = alternate({OURS: wide, "bare": bare, "one": one}, rounds, warmups=0)
@@ -155,7 +158,7 @@ def hundred_thousand(bench: Bench) -> None:
 
 def array(bench: Bench) -> None:
     rounds = max(1, ROUNDS // 2)
-    floor = Command([bench.stillrun, ROOT / "flows" / "floor.py"], bench.work, bench.variables())
+    floor = Command([bench.stillrun, bench.flows / "floor.py"], bench.work, bench.variables())
     found = alternate({**bench.flow("keep_array"), "floor": floor}, rounds, warmups=1)
     row("200 MB array kept and read, wall", median(found[OURS], "wall"), median(found[THEIRS], "wall"), "s", "40x")
     row("200 MB array kept and read, CPU", median(found[OURS], "cpu"), median(found[THEIRS], "cpu"), "s", "")
@@ -199,12 +202,12 @@ def built(bench: Bench) -> None:
 
 
 def judged(bench: Bench) -> None:
-    judging(bench.work / "judging", ROUNDS)
+    judging(bench.work / "judging", bench.flows, ROUNDS)
 
 
 def client_read(bench: Bench) -> None:
     bench.flow("wide_foreach", WIDTH="10000")[OURS].run()
-    bench.flow("wide_foreach", WIDTH="200")[THEIRS].run()
+    bench.flow("wide_foreach", WIDTH="100")[THEIRS].run()
     client((bench.stillrun, bench.variables()), (bench.metaflow, bench.variables()), bench.work, ROUNDS)
 
 
@@ -240,15 +243,31 @@ def main() -> None:
     work = CACHE / "work"
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
-    alone = {"environments": environments, "judging": judging}  # they need neither product in a venv of its own
+    with project() as flows:
+        compare(names, work, flows)
+
+
+@contextmanager
+def project() -> Iterator[Path]:
+    """The flows in a folder of their own, as those of a user: what changes in this repository is not their code."""
+    with tempfile.TemporaryDirectory(prefix="stillrun-benchmarks-") as folder:
+        yield Path(shutil.copytree(ROOT / "flows", Path(folder) / "flows"))
+
+
+def compare(names: Sequence[str], work: Path, flows: Path) -> None:
+    """Print the table of these comparisons."""
+    alone: dict[str, Callable[[], None]] = {  # they need neither product in a venv of its own
+        "environments": lambda: environments(work / "environments", ROUNDS),
+        "judging": lambda: judging(work / "judging", flows, ROUNDS),
+    }
     if set(names) <= alone.keys():
         print(f"| work (medians, {ROUNDS} rounds, {os.cpu_count()} cores) | {OURS} | other | ratio | goal |")
         print("|---|---|---|---|---|")
         for name in names:
-            alone[name](work / name, ROUNDS)
+            alone[name]()
         return
     bench = Bench(
-        venv("stillrun", "--editable", str(ROOT.parent), "numpy"), venv("metaflow", "metaflow", "numpy"), work
+        venv("stillrun", "--editable", str(ROOT.parent), "numpy"), venv("metaflow", "metaflow", "numpy"), work, flows
     )
     print(
         f"| work (medians, {ROUNDS} rounds, {os.cpu_count()} cores) | {OURS} | {THEIRS} | ratio | goal |\n|---|---|---|---|---|"

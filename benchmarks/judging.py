@@ -16,25 +16,24 @@ from benchmarks.measure import Command, alternate, median
 
 __all__ = ["judging"]
 
-ROOT = Path(__file__).parent
 Act = Callable[[], object]
 
 
-def judging(work: Path, rounds: int) -> None:
+def judging(work: Path, flows: Path, rounds: int) -> None:
     """Print the figures as lines of a table."""
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
     kept = {name: value for name, value in os.environ.items() if not name.startswith("STILLRUN_")}
     variables = {**kept, "STILLRUN_STORE": str(work / "store"), "PATH": f"{Path(sys.executable).parent}:{kept['PATH']}"}
-    _replayed(work, variables, rounds)
-    _hashed(work, variables, rounds)
+    _replayed(work, flows, variables, rounds)
+    _hashed(work, flows, variables, rounds)
     _digests(rounds)
-    _compared(work, variables)
+    _compared(work, flows, variables)
 
 
-def _replayed(work: Path, variables: Mapping[str, str], rounds: int) -> None:
+def _replayed(work: Path, flows: Path, variables: Mapping[str, str], rounds: int) -> None:
     """A step of 100 tasks of 50 ms, run and replayed: whole commands."""
-    flow, more = str(ROOT / "flows" / "slow_foreach.py"), {**variables, "WIDTH": "100"}
+    flow, more = str(flows / "slow_foreach.py"), {**variables, "WIDTH": "100"}
     run = Command([sys.executable, "-m", "stillrun_cli", "run", flow, "--quiet"], work, more)
     run.run()
     replay = Command([sys.executable, "-m", "stillrun_cli", "replay", "SlowForeach/latest/work", "--quiet"], work, more)
@@ -47,14 +46,14 @@ def _replayed(work: Path, variables: Mapping[str, str], rounds: int) -> None:
     )
 
 
-def _hashed(work: Path, variables: Mapping[str, str], rounds: int) -> None:
+def _hashed(work: Path, flows: Path, variables: Mapping[str, str], rounds: int) -> None:
     """An artifact of 1 GB, replayed alone: what judging it costs is the hashing of what was kept."""
     from stillrun_engine.archive import open_run
     from stillrun_engine.closure import check_objects, needed_objects
     from stillrun_engine.pathspec import parse_pathspec
     from stillrun_snapshot.store import Store
 
-    flow = str(ROOT / "flows" / "keep_bytes.py")
+    flow = str(flows / "keep_bytes.py")
     subprocess.run(
         [sys.executable, "-m", "stillrun_cli", "run", flow, "--quiet"],
         cwd=work,
@@ -113,9 +112,9 @@ def _digests(rounds: int) -> None:
     print(f"| canonical digest of a list of a million floats | {times['ours']:.3f} s | | | 0.3 s |")
 
 
-def _compared(work: Path, variables: Mapping[str, str]) -> None:
+def _compared(work: Path, flows: Path, variables: Mapping[str, str]) -> None:
     """Two runs of 10,000 tasks, compared: the whole command."""
-    flow, more = str(ROOT / "flows" / "wide_foreach.py"), {**variables, "WIDTH": "10000"}
+    flow, more = str(flows / "wide_foreach.py"), {**variables, "WIDTH": "10000"}
     runs = []
     for _ in range(2):
         done = subprocess.run(

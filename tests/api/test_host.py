@@ -347,6 +347,7 @@ def test_exit_ends_the_host_and_its_tasks(host: HostProcess, tmp_path: Path) -> 
     wait_until_gone(header["pid"])
 
 
+@pytest.mark.slow
 def test_two_thousand_tasks_leave_nothing_behind(host: HostProcess, tmp_path: Path) -> None:
     host.load(one_step(tmp_path, "pass"))
     host.task("end")

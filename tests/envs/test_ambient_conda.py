@@ -191,6 +191,7 @@ def test_where_conda_noted_an_md5_alone_the_archive_is_checked_by_it(
     assert by_name(read_lock(lonely, keep(python, "tide", offline=offline)))["conda libtide"].origin == "installed"
 
 
+@pytest.mark.slow
 def test_what_is_nowhere_is_packed_from_files_that_are_as_the_archive_had_them(
     keep: Callable[..., Digest], make: Callable[..., Path], tides: Site, lonely: Store, environ: dict[str, str]
 ) -> None:

@@ -93,7 +93,7 @@ def test_conda_and_wheel_commands_run_from_any_path(
         verify_prefix(prefix, store)
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", [0, 1, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(2, 6))])
 def test_killed_at_any_moment_it_leaves_nothing_that_looks_ready_and_the_next_use_works(
     copied: tuple[Path, Digest], environ: dict[str, str], seed: int
 ) -> None:
@@ -120,6 +120,8 @@ def test_killed_at_any_moment_it_leaves_nothing_that_looks_ready_and_the_next_us
         prefix = prefix_for(lock, store, environ=environ)
         verify_prefix(prefix, store)
         assert output([prefix.python, "-c", USE], environ) == "1.0\n"
+        shutil.rmtree(prefix.path)  # it may have been whole already, and whoever builds clears away
+        prefix = prefix_for(lock, store, environ=environ)
     assert killed
     assert whole(root) == [prefix.path]
     assert [path for path in unfinished(root) if path.name.startswith(prefix.path.name)] == []

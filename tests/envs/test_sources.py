@@ -90,6 +90,7 @@ def test_a_folder_is_built_once_and_works(lonely: Store, backed: dict[str, str],
     assert said.stdout == "0.4\n"
 
 
+@pytest.mark.slow
 def test_the_same_source_gives_the_same_wheel_in_another_store_and_folder(
     backed: dict[str, str], tmp_path: Path
 ) -> None:

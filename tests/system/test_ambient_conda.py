@@ -77,6 +77,7 @@ def test_a_conda_environment_is_kept_and_made_anew_offline(lonely: Commands, mak
     assert (replayed.code, replayed.json["verdict"]) == (0, "identical"), replayed.err
 
 
+@pytest.mark.slow
 def test_what_is_on_the_channel_alone_is_fetched_and_what_is_nowhere_is_packed_from_its_files(
     lonely: Commands, make: Callable[..., Place]
 ) -> None:
@@ -99,6 +100,7 @@ def test_what_is_on_the_channel_alone_is_fetched_and_what_is_nowhere_is_packed_f
     assert (replayed.code, replayed.json["verdict"]) == (0, "identical"), replayed.err
 
 
+@pytest.mark.slow
 def test_an_edited_file_is_kept_as_it_was_edited(lonely: Commands, make: Callable[..., Place]) -> None:
     prefix, _ = make("greet", "numpy")
     (module,) = prefix.glob("lib/python*/site-packages/greet/__init__.py")

@@ -290,6 +290,7 @@ def test_no_space_left_leaves_no_run_and_no_leftovers(simple: Commands, tmp_path
         subprocess.run(["umount", small], check=True)
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_what_is_carried(lonely: Commands, tmp_path: Path) -> None:
     lonely.write("big.py", SIMPLE.replace("self.text = file.read()", "self.text = bytearray(300_000_000)"))
     lonely.write("data.txt", "x")

@@ -108,7 +108,7 @@ def bare() -> str:
     return str(python)
 
 
-@pytest.mark.parametrize("fresh", [(), ("--fresh-process",)])
+@pytest.mark.parametrize("fresh", [(), pytest.param(("--fresh-process",), marks=pytest.mark.slow)])
 def test_a_step_without_engine_reads_runs(lonely: Commands, bare: str, fresh: tuple[str, ...]) -> None:
     lonely.write("study.py", STUDY)
     lonely.write("reading/reading.py", READING)

@@ -138,6 +138,7 @@ def test_a_command_runs_in_an_environment_and_its_code_is_ours(env: Commands) ->
     assert (Path(built) / "bin" / "tint").is_file()
 
 
+@pytest.mark.slow
 def test_an_environment_in_use_is_not_cleaned_up(env: Commands) -> None:
     env.write("requirements.txt", "tint\n")
     code = "import sys, time; print('up', flush=True); time.sleep(60)"

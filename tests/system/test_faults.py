@@ -474,6 +474,7 @@ def test_two_runs_at_once_into_one_store_do_not_disturb_each_other(stillrun: Com
 # -- odd folders
 
 
+@pytest.mark.slow
 def test_a_folder_with_spaces_unicode_and_many_files(stillrun: Commands) -> None:
     folder = stillrun.cwd / "my flöws ♥" / "deep er"
     folder.mkdir(parents=True)

@@ -35,7 +35,7 @@ def forget(user: Commands) -> None:
         shutil.rmtree(user.store / name, ignore_errors=True)
 
 
-@pytest.mark.parametrize("which", ["missing-from-index", "none"])
+@pytest.mark.parametrize("which", ["missing-from-index", pytest.param("none", marks=pytest.mark.slow)])
 def test_a_run_that_left_packages_to_the_index_says_so_and_is_replayed_from_it(user: Commands, which: str) -> None:
     done = user("run", "painting.py", "--keep-packages", which, "--json")
     assert done.code == 0, done.err
@@ -56,6 +56,7 @@ def test_a_run_that_left_packages_to_the_index_says_so_and_is_replayed_from_it(u
     assert user("verify", replayed.json["replay"]).code == 0
 
 
+@pytest.mark.slow
 def test_a_later_run_that_keeps_all_keeps_what_lies_there(user: Commands, folder: Path) -> None:
     user("run", "painting.py", "--keep-packages", "none", "--json")
     shutil.rmtree(folder)

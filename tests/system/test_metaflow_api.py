@@ -41,9 +41,8 @@ READ = (
 
 
 def built(project: Path, what: str, folder: Path) -> Path:
-    done = subprocess.run(
-        [sys.executable, "-c", BUILD, what, str(folder)], cwd=project, capture_output=True, text=True, check=True
-    )
+    done = subprocess.run([sys.executable, "-c", BUILD, what, str(folder)], cwd=project, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
     return folder / done.stdout.split()[-1]
 
 

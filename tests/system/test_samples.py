@@ -87,11 +87,11 @@ def sample(commands: Commands, places: Places, name: str) -> Sample:
     ("name", "packages"),
     [
         ("pure-wheels", ["cloth 1.0", "dye 1.0", "tint 1.0"]),
-        ("compiled-wheels", ["numpy"]),
+        pytest.param("compiled-wheels", ["numpy"], marks=pytest.mark.slow),
         ("sdist", ["sorrel 2.1", "tint 2.0"]),
-        ("git", ["dye 1.0", "moss 0.9", "tint 1.0"]),
-        ("local-path", ["dye 1.0", "fern 0.4", "tint 1.0"]),
-        ("conda-only", ["greet 1.0", "needs-old-greet 1.0", "numpy", "python"]),
+        pytest.param("git", ["dye 1.0", "moss 0.9", "tint 1.0"], marks=pytest.mark.slow),
+        pytest.param("local-path", ["dye 1.0", "fern 0.4", "tint 1.0"], marks=pytest.mark.slow),
+        pytest.param("conda-only", ["greet 1.0", "needs-old-greet 1.0", "numpy", "python"], marks=pytest.mark.slow),
         ("mixed", ["cloth 1.0", "dye 1.0", "greet 2.0", "packaging", "python", "tint 1.0"]),
     ],
 )
@@ -111,6 +111,7 @@ def test_a_sample_is_the_same_after_everything_but_the_store_is_gone(
     assert lonely("env", "verify", lock).code == 0
 
 
+@pytest.mark.slow
 def test_the_same_request_gives_the_same_lock_in_another_store_locale_and_hash_seed(
     lonely: Commands, places: Places, tmp_path: Path
 ) -> None:
@@ -157,7 +158,7 @@ def test_packages_for_another_machine_are_kept(lonely: Commands, places: Places)
 
 
 @pytest.mark.parametrize(
-    "family", ["3.9", *(pytest.param(each, marks=pytest.mark.slow) for each in ("3.10", "3.12")), "3.13"]
+    "family", ["3.9", *(pytest.param(each, marks=pytest.mark.slow) for each in ("3.10", "3.12", "3.13"))]
 )
 def test_pythons_from_old_to_new_are_kept_and_rebuilt(lonely: Commands, places: Places, family: str) -> None:
     found = subprocess.run([command.uv(), "python", "find", family], capture_output=True, text=True)
@@ -190,9 +191,8 @@ def test_packages_are_kept_once_for_all_environments(lonely: Commands, places: P
     "name",
     [
         "pure-wheels",
-        "sdist",
         "mixed",
-        *(pytest.param(each, marks=pytest.mark.slow) for each in ("compiled-wheels", "git", "local-path")),
+        *(pytest.param(each, marks=pytest.mark.slow) for each in ("compiled-wheels", "sdist", "git", "local-path")),
     ],
 )
 def test_both_resolvers_choose_the_same_packages(lonely: Commands, places: Places, name: str) -> None:
@@ -204,7 +204,9 @@ def test_both_resolvers_choose_the_same_packages(lonely: Commands, places: Place
     assert found[0] == found[1]
 
 
-@pytest.mark.parametrize(("name", "package"), [("sdist", "sorrel"), ("git", "moss")])
+@pytest.mark.parametrize(
+    ("name", "package"), [("sdist", "sorrel"), pytest.param("git", "moss", marks=pytest.mark.slow)]
+)
 def test_what_was_built_is_exported_as_its_source(lonely: Commands, places: Places, name: str, package: str) -> None:
     lock = sample(lonely, places, name).lock()
     for form in ("pylock", "requirements", "pixi"):

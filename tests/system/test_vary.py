@@ -30,7 +30,7 @@ class Depends(FlowSpec):
         self.random = random.random()
         self.chance = random.random()
         self.began = time.time()
-        self.today = datetime.date.today()
+        self.today = datetime.datetime.now(datetime.timezone.utc).date()
         self.stamp = datetime.datetime.now(datetime.timezone.utc)
         self.spent = time.perf_counter() - asked
         self.next(self.end)

@@ -54,7 +54,7 @@ def run_task(
 ) -> Outcome:
     """Run one task in this process, which is its own. Never raises."""
     ignored = (each.rstrip(os.sep) + os.sep for each in (spec["spill"], *spec.get("ignore", ())))
-    recorder = recorder or TraceRecorder((*loaded.not_recorded, *ignored))
+    recorder = recorder or TraceRecorder((*loaded.not_recorded, *ignored), spec["spill"])
     artifacts: dict[str, Any] = {}
     following, failure, caught, code, data = None, None, None, 0, b""
     try:

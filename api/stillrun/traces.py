@@ -10,6 +10,9 @@ import hashlib
 import os
 import stat
 import sys
+from functools import partial
+
+from stillrun.earlier import EarlierContents
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -23,7 +26,8 @@ _STARTING = frozenset({"subprocess.Popen", "os.exec", "os.posix_spawn", "os.spaw
 _ADDRESSED = frozenset({"socket.connect", "socket.sendto", "socket.sendmsg"})
 _LOOKED_UP = frozenset({"socket.getaddrinfo", "socket.gethostbyname"})
 _LISTED = frozenset({"os.listdir", "os.scandir"})
-_EVENTS = frozenset({"open"}) | _LISTED | _STARTING | _ADDRESSED | _LOOKED_UP
+_CHANGED = frozenset({"os.rename", "os.remove", "os.truncate"})
+_EVENTS = frozenset({"open"}) | _LISTED | _CHANGED | _STARTING | _ADDRESSED | _LOOKED_UP
 _LOOKED_MAX = 1000  # folders and files that were not there, of one task
 _REACHED_MAX = 100  # addresses, and programs, that are told of one task
 _SPAWNING = (  # imported when their first process is started
@@ -37,11 +41,13 @@ _SPAWNING = (  # imported when their first process is started
 class TraceRecorder:
     """Records reads, with each file's identity when it was first opened, and writes, while it is on.
 
-    outside: folders, each with a separator at its end, whose files are not recorded.
+    outside: folders, each with a separator at its end, whose files are not recorded. copies: the folder for what files held
+    that the step reads and then changes.
     """
 
-    def __init__(self, outside: Iterable[str]) -> None:
+    def __init__(self, outside: Iterable[str], copies: str | None = None) -> None:
         self._outside = (*outside, *_SYSTEM)
+        self._earlier = EarlierContents(copies)
         self._reads: dict[str, os.stat_result] = {}
         self._writes: dict[str, None] = {}
         self._looked: dict[str, str | None] = {}
@@ -89,6 +95,7 @@ class TraceRecorder:
                 "mtime_ns": each.st_mtime_ns,
                 "inode": each.st_ino,
                 "device": each.st_dev,
+                **self._earlier.told(path),
             }
             for path, each in self._reads.items()
         ]
@@ -127,6 +134,8 @@ class TraceRecorder:
                 self._opened(args[0], args[2])
             elif event in _LISTED:
                 self._lists(args[0])
+            elif event in _CHANGED:
+                self._changes(args[:2] if event == "os.rename" else args[:1])
             elif event in _STARTING:
                 words = [os.fsdecode(each) for each in _words(args)]
                 self._started(" ".join(words))
@@ -152,7 +161,16 @@ class TraceRecorder:
             return
         if flags & os.O_RDWR and not flags & os.O_TRUNC:
             self._read(text)  # "r+" and its like see what was there
+        self._changes((text,))
         self._writes[text] = None
+
+    def _changes(self, paths: Iterable[Any]) -> None:
+        """Have what files hold kept that were read, before it is gone."""
+        for path in paths if self._reads else ():
+            text = "" if isinstance(path, int) else os.path.abspath(os.fsdecode(path))
+            seen = self._reads.get(text)
+            if seen is not None:
+                self.quietly(partial(self._earlier.keep, text, seen))
 
     def _lists(self, path: Any) -> None:
         """Note which names a folder has, when it is first listed."""

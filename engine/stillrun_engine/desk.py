@@ -147,7 +147,7 @@ class Desk:
         self._clock = clock
         self._ignored = [str(path) for path in ignored]
         self._modules = frozenset(modules)
-        self._spills = store.scratch("spill")
+        self._spills = keeper.copies = store.scratch("spill")
         self._open: dict[str, _Open] = {}
         self._told_unsafe: set[str] = set()
 

@@ -16,7 +16,7 @@ from stillrun_snapshot.deferred import dataclass
 from stillrun_snapshot.digest import Digest, digest_of_file
 from stillrun_snapshot.store import Store
 
-__all__ = ["InputKeeper", "InputLimits", "declared_files", "declared_inputs"]
+__all__ = ["InputKeeper", "InputLimits", "declared_files", "declared_inputs", "place_of"]
 
 _SYSTEM = ("/bin", "/etc", "/lib", "/lib64", "/sbin", "/usr", "/Library", "/System")
 """Folders of the operating system: time zones, certificates. They belong to the machine, not to the run."""
@@ -34,7 +34,7 @@ class InputLimits:
 class InputKeeper:
     """Turns what tasks of one run opened into input entries of their records. A file is read once for each of its states.
 
-    real: where a path really is that a task saw.
+    real: where a path really is that a task saw. copies: where tasks leave what files held that they changed.
     """
 
     store: Store
@@ -42,6 +42,7 @@ class InputKeeper:
     cwd: Path
     limits: InputLimits = field(default_factory=InputLimits)
     real: Callable[[Path], Path] = lambda path: path
+    copies: Path | None = None
     _known: dict[tuple[Any, ...], dict[str, Any]] = field(default_factory=dict)
     _kept: int = 0
 
@@ -50,26 +51,36 @@ class InputKeeper:
         entries = {}
         for seen in reads:
             read = {**seen, "path": str(self.real(Path(seen["path"])))}
-            entry = {**self._place(Path(read["path"])), **self._content(read)}
+            entry = {**place_of(Path(read["path"]), self.root, self.cwd), **self._content(read)}
             entries[entry["base"], entry["path"]] = entry
         return [entries[key] for key in sorted(entries)]
 
     def looked(self, looks: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
         """Entries for the folders that a task listed, and for files that it wanted and that were not there."""
-        found = [{**self._place(self.real(Path(each["path"]))), "names": each["names"]} for each in looks]
+        found = [
+            {**place_of(self.real(Path(each["path"])), self.root, self.cwd), "names": each["names"]} for each in looks
+        ]
         return sorted((each for each in found if each["base"] != "system"), key=lambda e: (e["base"], e["path"]))
-
-    def _place(self, path: Path) -> dict[str, str]:
-        for base, folder in (("tree", self.root), ("cwd", self.cwd)):
-            if path.is_relative_to(folder):
-                return {"base": base, "path": path.relative_to(folder).as_posix()}
-        return {"base": "system" if _is_system(path) else "absolute", "path": path.as_posix()}
 
     def _content(self, read: Mapping[str, Any]) -> dict[str, Any]:
         identity = (read["path"], read["device"], read["inode"], read["size"], read["mtime_ns"])
         if identity not in self._known:
-            self._known[identity] = self._read(Path(read["path"]), identity)
+            self._known[identity] = self._earlier(read) or self._read(Path(read["path"]), identity)
         return self._known[identity]
+
+    def _earlier(self, read: Mapping[str, Any]) -> dict[str, Any] | None:
+        """The entry of a file that the task has changed since, if it left a copy of what it read."""
+        name, size = read.get("copy"), read["size"]
+        if name is None or self.copies is None or "/" in name or self._kept + size > self.limits.run:
+            return None
+        copy = self.copies / name
+        try:
+            digest = self.store.put_file(copy)
+            copy.unlink()
+        except OSError:
+            return None
+        self._kept += size
+        return {"size": size, "digest": digest, "kept": True, "reason": None}
 
     def _read(self, path: Path, identity: tuple[Any, ...]) -> dict[str, Any]:
         size = identity[3]
@@ -92,6 +103,14 @@ class InputKeeper:
             return {"size": size, "digest": None, "kept": False, "reason": f"cannot be read: {err.strerror}"}
         self._kept += size
         return {"size": size, "digest": digest, "kept": True, "reason": None}
+
+
+def place_of(path: Path, root: Path, cwd: Path) -> dict[str, str]:
+    """Where a file stands, as its entry says: below the code's folder, the working directory, of the system, or elsewhere."""
+    for base, folder in (("tree", root), ("cwd", cwd)):
+        if path.is_relative_to(folder):
+            return {"base": base, "path": path.relative_to(folder).as_posix()}
+    return {"base": "system" if _is_system(path) else "absolute", "path": path.as_posix()}
 
 
 def declared_inputs(description: Mapping[str, Any]) -> dict[str, list[str]]:

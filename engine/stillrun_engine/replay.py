@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from stillrun_engine.archive import KeptRun, key_of
+from stillrun_engine.contested import Contested
 from stillrun_engine.desk import Assignment, Desk, KeptTask, TaskInput
 from stillrun_engine.errors import Interrupted
 from stillrun_engine.executor import Finished, Output, Started, TaskWork
@@ -156,6 +157,7 @@ class _Replay:
         identity = identity_of(run, parameters, cwd, offline=request.offline)
         keeper = InputKeeper(store, workspace.root, workspace.cwd, real=workspace.own)
         self._effects = SideEffects([cwd, workspace.seen(workspace.root), Path(tempfile.gettempdir())])
+        self._contested = Contested(store, workspace, record, tasks)
         self._path = {"same": workspace.elsewhere is None, "reason": workspace.elsewhere}
         self._desk = Desk(
             store,
@@ -192,6 +194,7 @@ class _Replay:
         foreach = tuple(Split(**s) for s in waiting["foreach"])
         inputs = tuple(self._input(parent) for parent in waiting["inputs"])
         key, attempt = key_of(waiting), waiting["attempt"]
+        self._contested.take(waiting)
         rules = replace(self._rules[key.step], retries=attempt)
         return self._desk.work(
             Assignment(
@@ -213,8 +216,8 @@ class _Replay:
     def due(self) -> list[Record]:
         return []
 
-    def fits(self, waiting: Record) -> bool:  # noqa: ARG002  # a replay heeds the number of workers alone
-        return True
+    def fits(self, waiting: Record) -> bool:
+        return self._contested.free(key_of(waiting))
 
     def started(self, event: Started) -> None:
         self._desk.started(event)
@@ -224,6 +227,7 @@ class _Replay:
 
     def finished(self, event: Finished) -> list[Record]:
         key = event.work.key
+        self._contested.give_back(key)
         if event.result is None and self._rules[key.step].catch is not None and key not in self._died:
             self._died[key] = error_of_task(event) or {}
             self._desk.kept(event, again=True)

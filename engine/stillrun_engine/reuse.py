@@ -15,12 +15,13 @@ from stillrun.traces import names_digest
 from stillrun_engine.archive import KeptRun, key_of
 from stillrun_engine.desk import TaskInput
 from stillrun_engine.fingerprint import NOT_CODE, CodeOf, Reached
-from stillrun_engine.inputs import declared_files, declared_inputs
+from stillrun_engine.inputs import declared_files, declared_inputs, place_of
 from stillrun_engine.items import ItemIndex
 from stillrun_engine.mentions import changes, mentioned
 from stillrun_engine.plan import TaskKey, WaitingTask
 from stillrun_engine.references import references
 from stillrun_engine.variables import Variables
+from stillrun_engine.workspace import folders_of
 from stillrun_snapshot.deferred import dataclass
 from stillrun_snapshot.digest import Digest, digest_of_file
 
@@ -65,11 +66,14 @@ class Reuse:
         self._changes = changes(self._before.files, self._now.files)
         self._declared = declared_inputs(today.description)
         self._items = ItemIndex(origin.store, self._records)
-        self._files: dict[tuple[str, str], str | None] = {}
+        self._files: dict[tuple[str, str], tuple[Any, str | None]] = {}
+        self._written: dict[tuple[str, str], TaskKey] = {}  # by tasks that run again and have not ended yet
+        self._places = folders_of(origin.store, origin.record)
         self._references: dict[str, frozenset[tuple[str, str]]] = {}
 
     def split(self, key: TaskKey, next_: Record | None) -> None:
-        """Hear where a task of this run went on to."""
+        """Hear that a task of this run has ended, and where it went on to."""
+        self._written = {place: writer for place, writer in self._written.items() if writer != key}
         if next_ is not None and next_["foreach"] is not None:
             self._items.today(key, next_)
 
@@ -84,6 +88,9 @@ class Reuse:
             assert old is not None, "it serves"
             return old, self._artifacts(waiting, inputs, old)
         self.reasons.setdefault(waiting.key.step, reason)
+        for path in old["written"] if old is not None else ():
+            place = place_of(Path(path), *self._places)
+            self._written[place["base"], place["path"]] = waiting.key
         return None
 
     def _is_placeless(self, waiting: WaitingTask) -> bool:
@@ -204,19 +211,29 @@ class Reuse:
         return self._items.task_of(waiting) == key_of(old)
 
     def _other_file(self, file: Record) -> str | None:
-        """Whether a file that the task read is another today."""
+        """Whether a file that the task read is another today, or a task that runs now may change it."""
         if file["base"] == "system":
             return None
-        key = (file["base"], file["path"])
-        if key not in self._files:
-            try:
-                found: str | None = digest_of_file(self._folder(file["base"]) / file["path"])[0]
-            except OSError:
-                found = None
-            self._files[key] = found
-        if file["digest"] is None or self._files[key] != file["digest"]:
-            return f"{file['path']} changed" if self._files[key] else f"{file['path']} is not there any more"
+        writer = self._written.get((file["base"], file["path"]))
+        if writer is not None:
+            return f"{file['path']} is written by {writer.step}/{writer.task}, which runs again"
+        found = self._digest_now(file["base"], file["path"])
+        if file["digest"] is None or found != file["digest"]:
+            return f"{file['path']} changed" if found else f"{file['path']} is not there any more"
         return None
+
+    def _digest_now(self, base: str, path: str) -> str | None:
+        """What a file holds now, which tasks of this run may have changed; None when it is not there."""
+        place = self._folder(base) / path
+        try:
+            stat = place.stat()
+            identity = (stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns)
+            known = self._files.get((base, path))
+            if known is None or known[0] != identity:
+                known = self._files[base, path] = (identity, digest_of_file(place)[0])
+        except OSError:
+            return None
+        return known[1]
 
     def _other_look(self, look: Record) -> str | None:
         """Whether a folder that the task listed has other names today, or a file that it missed is there."""

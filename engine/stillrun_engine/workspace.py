@@ -17,7 +17,7 @@ from stillrun_snapshot.deferred import dataclass
 from stillrun_snapshot.digest import Digest, digest_of_file
 from stillrun_snapshot.store import Store
 
-__all__ = ["Workspace", "lay_out", "lay_out_for_some", "make_workspace", "root_of"]
+__all__ = ["Workspace", "folders_of", "lay_out", "lay_out_for_some", "make_workspace", "put_back", "root_of"]
 
 Record = Mapping[str, Any]
 
@@ -106,6 +106,12 @@ def root_of(source: Path, flow_file: str) -> Path:
     return Path(*source.parts[: -len(inner)]) if source.parts[-len(inner) :] == inner else source.parent
 
 
+def folders_of(store: Store, run: Record) -> tuple[Path, Path]:
+    """The code's folder and the working directory of a run, where it ran."""
+    root = root_of(Path(run["source"]), store.get_record(Digest(run["code"]), "code")["flow_file"])
+    return root, root / run["cwd"]["path"] if run["cwd"]["base"] == "tree" else Path(run["cwd"]["path"])
+
+
 def lay_out(store: Store, workspace: Workspace, tree: Digest, tasks: Iterable[Record]) -> None:
     """Put the code, and the kept files that ``tasks`` read, into the workspace.
 
@@ -129,15 +135,15 @@ def lay_out_for_some(
         for file in task["files"]:
             known = (file["base"], file["path"], file["digest"])
             if known not in told:
-                told[known] = _put_back(store, file, workspace)
+                told[known] = put_back(store, file, workspace)
             problem = told[known]
             if problem is not None:
                 problems.setdefault(key_of(task), []).append(problem)
     return problems
 
 
-def _put_back(store: Store, file: Record, workspace: Workspace) -> str | None:
-    """Place one file; the sentence that says why it cannot be."""
+def put_back(store: Store, file: Record, workspace: Workspace) -> str | None:
+    """Place one file that a task read; the sentence that says why it cannot be."""
     if file["base"] == "system":
         return None
     if file["base"] == "absolute":

@@ -54,6 +54,10 @@ def test_reads_and_writes_are_recorded(host: HostProcess, tmp_path: Path) -> Non
     assert [each["path"] for each in result["reads"]] == [str(data / name) for name in names]
     assert result["writes"] == [str(data / name) for name in ("new.txt", "both", "a.csv")]
     stat = os.stat(data / "a.csv")
+    copies = [each.pop("copy", None) for each in result["reads"]]
+    assert [name for name, copy in zip(names, copies, strict=True) if copy] == ["a.csv", "both"], (
+        "those that it changed"
+    )
     assert result["reads"][0] == {
         "path": str(data / "a.csv"),
         "size": stat.st_size,

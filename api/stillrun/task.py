@@ -57,6 +57,7 @@ def run_task(
     recorder = recorder or TraceRecorder((*loaded.not_recorded, *ignored), spec["spill"])
     artifacts: dict[str, Any] = {}
     following, failure, caught, code, data = None, None, None, 0, b""
+    flow = state = None
     try:
         flow, state = _prepared(loaded, spec, ArtifactReader(body, recorder.quietly))
         caught = _run_or_catch(loaded, spec, flow, state, recorder)
@@ -71,6 +72,8 @@ def run_task(
         failure, code = ended.error, ended.code
     except BaseException as err:
         failure, code = error_of(err, loaded.places, spec["step"]), 1
+    if failure is not None and state is not None and failure["kind"] != "interrupted":
+        artifacts, data = _left(spec, flow, state)
     result = {"ok": failure is None, "artifacts": artifacts, "next": following}
     told = {
         **recorder.seen(),
@@ -263,7 +266,7 @@ def _following(spec: Mapping[str, Any], state: TaskState) -> dict[str, Any] | No
 
 def _kept(loaded: LoadedFlow, spec: Mapping[str, Any], flow: Any, state: TaskState) -> tuple[dict[str, Any], bytes]:
     """The artifacts of the task as OUTs, and their inline parts."""
-    own = {name: value for name, value in vars(flow).items() if name[:2] != "__" and name != "_stillrun"}
+    own = _own(flow)
     kept: dict[str, Any] = {name: {"same": ref["artifact"]} for name, ref in state.inherited.items() if name not in own}
     writer = ArtifactWriter(spec["spill"], spec["inline_max"], state.reader)
     items = _items(flow, state)
@@ -285,6 +288,23 @@ def _kept(loaded: LoadedFlow, spec: Mapping[str, Any], flow: Any, state: TaskSta
         writer.discard()
         raise
     return kept, writer.body
+
+
+def _left(spec: Mapping[str, Any], flow: Any, state: TaskState) -> tuple[dict[str, Any], bytes]:
+    """What a task that failed had set until then, as far as it can be kept: for whoever looks into the failure."""
+    own = _own(flow)
+    left: dict[str, Any] = {name: {"same": ref["artifact"]} for name, ref in state.inherited.items() if name not in own}
+    writer = ArtifactWriter(spec["spill"], spec["inline_max"], state.reader)
+    for name in list(own):
+        try:
+            left[name] = writer.encode(name, own.pop(name), state.loaded.get(name))
+        except Exception:  # noqa: S112  # the task has failed already: what cannot be kept is not
+            continue
+    return left, writer.body
+
+
+def _own(flow: Any) -> dict[str, Any]:
+    return {name: value for name, value in vars(flow).items() if name[:2] != "__" and name != "_stillrun"}
 
 
 def _items(flow: Any, state: TaskState) -> Any:

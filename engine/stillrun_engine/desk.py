@@ -203,9 +203,7 @@ class Desk:
         error = error_of_task(event)
         status = "ok" if error is None else "interrupted" if stopping else "failed"
         result = event.result or {}
-        artifacts = (
-            keep_outputs(self._store, result.get("artifacts", {}), event.body, self._spills) if error is None else {}
-        )
+        artifacts = keep_outputs(self._store, result.get("artifacts", {}), event.body, self._spills)
         for name, digest in artifacts.items():
             self._references.remember(digest, result["artifacts"][name])
         next_ = self._next(result, event.body) if error is None else None

@@ -34,6 +34,31 @@ def value(commands: Commands, pathspec: str) -> str:
     return out.split("value", 1)[1].strip()
 
 
+def test_what_a_task_set_before_it_failed_is_there_to_be_looked_at(stillrun: Commands) -> None:
+    stillrun.write(
+        "failing.py",
+        flow("""
+    @retry(times=1, minutes_between_retries=0)
+    @step
+    def start(self):
+        self.kept = ["as far as", current.retry_count]
+        self.data = b"x" * 3_000_000
+        self.handle = open(__file__)
+        raise ValueError("no")
+        self.next(self.end)
+"""),
+    )
+    done = stillrun("run", "failing.py", "--json")
+    assert done.code == 1, done.err
+    run = done.json["run"]
+    told = task(stillrun, run, "start")
+    assert sorted(told["artifacts"]) == ["data", "kept"]
+    assert value(stillrun, f"{run}/start/0/kept") == "['as far as', 1]"
+    assert stillrun("verify", run).code == 0
+    replayed = stillrun("replay", run, "--json")
+    assert (replayed.code, replayed.json["verdict"]) == (0, "identical"), replayed.err
+
+
 def test_a_failed_task_is_tried_again_and_every_attempt_is_kept(stillrun: Commands) -> None:
     stillrun.write(
         "failing.py",

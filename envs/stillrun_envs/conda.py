@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import signal
 import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
@@ -21,6 +22,7 @@ from stillrun_snapshot.store import Store
 
 __all__ = ["Solution", "Solved", "install", "solve"]
 
+_CRASHES = (signal.SIGSEGV, signal.SIGBUS, signal.SIGILL, signal.SIGABRT)
 _OUT_OF_REACH = ("error sending request", "failed to fetch", "could not fetch", "connect", "dns", "timed out", "404")
 
 
@@ -130,7 +132,7 @@ def install(
         "needs": list(needs),
         "cache": str(scratch / "pkgs"),
     }
-    answer = _worked(request, environ)
+    answer = _worked(request, environ, lambda: _empty(folder))
     if "error" in answer:
         raise BuildError(f"the kept conda packages cannot be installed: {_said(answer['error'])}.")
     if answer["ok"]["lacks"]:
@@ -158,12 +160,19 @@ def _solved(item: Mapping[str, Any]) -> Solved:
     )
 
 
-def _worked(request: Mapping[str, object], environ: Mapping[str, str]) -> dict[str, Any]:
-    """The answer of a worker process; EnvError when it died without one."""
+def _worked(
+    request: Mapping[str, object], environ: Mapping[str, str], anew: Callable[[], None] = lambda: None
+) -> dict[str, Any]:
+    """The answer of a worker process; EnvError when it died without one.
+
+    The native code in it has been seen to crash, and to work the next time: it is asked once more then, after ``anew``.
+    """
     surroundings = {**environ, "PYTHONUTF8": "1", "RUST_BACKTRACE": "0", "NO_COLOR": "1"}
-    ended = command.run(
-        [sys.executable, "-m", "stillrun_envs.rattler_worker"], environ=surroundings, given=json.dumps(request)
-    )
+    words, given = [sys.executable, "-m", "stillrun_envs.rattler_worker"], json.dumps(request)
+    ended = command.run(words, environ=surroundings, given=given)
+    if -ended.code in _CRASHES:
+        anew()
+        ended = command.run(words, environ=surroundings, given=given)
     try:
         answer = json.loads(ended.output.rstrip("\n").rpartition("\n")[2])
     except ValueError:
@@ -173,6 +182,11 @@ def _worked(request: Mapping[str, object], environ: Mapping[str, str]) -> dict[s
         reason = (ended.errors.strip().splitlines() or ["it said nothing"])[-1]
         raise EnvError(f"the conda worker ended with {how} before it answered ({reason}); try again.")
     return answer
+
+
+def _empty(folder: Path) -> None:
+    for path in folder.iterdir() if folder.is_dir() else ():
+        shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
 
 
 def _failure(error: Mapping[str, str], specs: Sequence[str], channels: Sequence[str]) -> EnvError:

@@ -1,0 +1,159 @@
+"""Signatures over runs: who stands for one, when, and in which words. Format: docs/spec/signature.md."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal
+
+from stillrun_engine.archive import KeptRun
+from stillrun_engine.errors import EngineError
+from stillrun_snapshot.checkpoint import checkpoint_of
+from stillrun_snapshot.clock import Clock, timestamp, utc_now
+from stillrun_snapshot.deferred import dataclass
+from stillrun_snapshot.digest import Digest
+from stillrun_snapshot.dsse import EnvelopeUnsound, envelope, open_envelope
+from stillrun_snapshot.ed25519 import PrivateKey, PublicKey
+from stillrun_snapshot.errors import StillrunError
+from stillrun_snapshot.keys import KnownKey, check_line, known_keys, publish_key
+from stillrun_snapshot.logtree import LogTree
+from stillrun_snapshot.record import canonical_bytes, parse_record
+from stillrun_snapshot.refs import RefChange
+from stillrun_snapshot.store import Store
+
+__all__ = ["CheckedSignature", "Keys", "SignRefused", "keys_of", "sign_run", "signatures_of", "statement_facts"]
+
+STATEMENT_TYPE = "application/vnd.stillrun.statement+json"
+Standing = Literal["sound", "stranger", "revoked", "stale", "unsound"]
+
+
+class SignRefused(EngineError):
+    """A run cannot be signed as asked."""
+
+
+@dataclass(frozen=True)
+class CheckedSignature:
+    """One signature and how it stands.
+
+    standing: 'sound'; 'stranger': sound, by a key that is none of those trusted; 'revoked'; 'stale': over another record of
+    the run; 'unsound'. told: that in a sentence. line: of the log, counted from 1.
+    """
+
+    ref: str
+    keyid: str
+    standing: Standing
+    told: str
+    signer: str = ""
+    meaning: str = ""
+    time: str = ""
+    line: int | None = None
+
+    @property
+    def counts(self) -> bool:
+        """Whether it may be relied on, as far as its key may be."""
+        return self.standing in ("sound", "stranger")
+
+
+@dataclass(frozen=True)
+class Keys:
+    """What signatures are checked with. trusted: keys that the checker was handed; None when there are none."""
+
+    known: Mapping[str, KnownKey]
+    trusted: frozenset[str] | None
+
+
+def keys_of(store: Store, trusted: Iterable[PublicKey] = ()) -> Keys:
+    """The keys that the store knows, of which ``trusted`` are taken from elsewhere, revoked or not."""
+    known = dict(known_keys(store))
+    handed = list(trusted)
+    for key in handed:
+        known.setdefault(key.keyid, KnownKey(key, "", "", None, None))
+    return Keys(known, frozenset(key.keyid for key in handed) if handed else None)
+
+
+def sign_run(run: KeptRun, key: PrivateKey, signer: str, meaning: str, *, clock: Clock = utc_now) -> str:
+    """Sign the final record of a run and return the ref of the signature. Raises SignRefused."""
+    store = run.store
+    if run.status == "running":
+        raise SignRefused(f"{run.pathspec} is still going on; it can be signed when it has ended.")
+    if "tasks" not in run.record:
+        raise SignRefused(f"{run.pathspec} was cut off and has no final record that a signature could cover.")
+    known = known_keys(store).get(key.keyid)
+    if known is not None and known.revocation is not None:
+        raise SignRefused(f"the key {key.keyid[:16]} was revoked ({known.revocation.reason}); use another.")
+    publish_key(store, key, signer, clock=clock)
+    head = checkpoint_of(LogTree(store.root))
+    statement = {
+        "schema": "stillrun/statement/1",
+        "run": run.pathspec,
+        "record": run.digest,
+        "meaning": check_line(meaning, "what the signature means"),
+        "signer": check_line(signer, "the signer"),
+        "time": timestamp(clock()),
+        "log": {"origin": head.origin, "size": head.size, "root": base64.b64encode(head.root).decode()},
+    }
+    record = {"schema": "stillrun/signature/1", **envelope(STATEMENT_TYPE, canonical_bytes(statement), key)}
+    digest = store.put_record(record)
+    ref = f"signatures/{run.pathspec}/{digest.hex[:16]}"
+    store.refs.set([RefChange(ref, digest, None)])
+    return ref
+
+
+def signatures_of(run: KeptRun, keys: Keys, tree: LogTree) -> list[CheckedSignature]:
+    """Every signature over the run, checked, in the order of the log."""
+    found = [
+        _checked(run, name, digest, keys, tree) for name, digest in run.store.refs.names(f"signatures/{run.pathspec}/")
+    ]
+    return sorted(found, key=lambda each: (each.line or 0, each.ref))
+
+
+def _checked(run: KeptRun, ref: str, digest: Digest, keys: Keys, tree: LogTree) -> CheckedSignature:
+    place = tree.find(ref)
+    line = None if place is None else place + 1
+    try:
+        record = run.store.get_record(digest, "signature")
+        verifiers = {keyid: known.public for keyid, known in keys.known.items()}
+        opened = open_envelope(record, STATEMENT_TYPE, verifiers, f"the signature {ref}")
+        told = parse_record(opened.payload, "stillrun/statement/1")
+        facts = {name: str(told[name]) for name in ("signer", "meaning", "time")}
+        subject, covered = told["run"], told["record"]
+    except (StillrunError, KeyError) as error:
+        if not isinstance(error, StillrunError):
+            error = EnvelopeUnsound(f"the statement of {ref} does not say its {error}.")
+        return CheckedSignature(ref, "", "unsound", str(error), line=line)
+    keyid = opened.keyids[0]
+    standing, why = _standing(run, str(subject), str(covered), keys.known[keyid], place, tree)
+    if standing == "sound" and keys.trusted is not None and keyid not in keys.trusted:
+        standing, why = "stranger", f"the key {keyid[:16]} is none of those you trust."
+    return CheckedSignature(ref, keyid, standing, why, line=line, **facts)
+
+
+def _standing(
+    run: KeptRun, subject: str, covered: str, known: KnownKey, place: int | None, tree: LogTree
+) -> tuple[Standing, str]:
+    if subject != run.pathspec:
+        return "unsound", f"it was made for {subject[:200]}, and put here by somebody."
+    if covered != run.digest:
+        return "stale", f"it covers the record {covered[7:19]}…, and the run's is {run.digest.hex[:12]}… now."
+    gone = known.revocation
+    if gone is not None:
+        since = tree.find(f"revocations/{known.keyid}")
+        if gone.compromised or place is None or since is None or place > since:
+            when = "whenever it was made" if gone.compromised else "and it was made after that"
+            return "revoked", f"its key was revoked at {gone.time} ({gone.reason}), {when}."
+        return "sound", f"its key was revoked later, at {gone.time} ({gone.reason})."
+    return "sound", ""
+
+
+def statement_facts(signature: CheckedSignature) -> dict[str, Any]:
+    """A signature as programs are told it."""
+    return {
+        "ref": signature.ref,
+        "key": signature.keyid,
+        "standing": signature.standing,
+        "told": signature.told,
+        "signer": signature.signer,
+        "meaning": signature.meaning,
+        "time": signature.time,
+        "line": signature.line,
+    }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from stillrun_snapshot._catalog import Catalog, Held
@@ -188,6 +188,13 @@ class PackFolder:
         if not empty:
             self._catalog.add(writer.name, self._written.values(), writer.end, sealed=True)
         self._written = {}
+
+    def forget(self, digests: Collection[Digest]) -> None:
+        """Say no more that sealed packs of ours hold these, and let go of packs that were opened for reading."""
+        for name in list(self._readers):
+            self._drop_reader(name)
+        for digest in digests:
+            self._written.pop(digest, None)
 
     def index(self) -> None:
         """Tell the catalog of our own pack before it is sealed."""

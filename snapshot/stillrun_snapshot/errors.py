@@ -12,6 +12,7 @@ __all__ = [
     "CaptureError",
     "ObjectCorrupt",
     "ObjectMissing",
+    "ObjectRedacted",
     "RecordError",
     "RefConflict",
     "StillrunError",
@@ -52,6 +53,18 @@ class ObjectCorrupt(StoreError):
             "It was changed after it was written; restore it from a copy, or delete what needs it."
         )
         self.digest = digest
+
+
+class ObjectRedacted(ObjectMissing):
+    """Bytes were taken out of the store on purpose; a tombstone says who did it and why."""
+
+    def __init__(self, digest: Digest, root: Path, by: str, time: str, reason: str) -> None:
+        super().__init__(digest, root)
+        self.args = (
+            f"object {digest} was redacted by {by} at {time[:10]} ({reason}); its bytes are not in the store {root} any more. "
+            "What needs them cannot be had from here.",
+        )
+        self.by, self.time, self.reason = by, time, reason
 
 
 class StoreVersion(StoreError):

@@ -20,7 +20,7 @@ from stillrun_snapshot._pack import ENTRY_LIMIT, RAW
 from stillrun_snapshot._packs import PackFolder
 from stillrun_snapshot.clock import Clock, utc_now
 from stillrun_snapshot.digest import Digest, digest_of, digest_of_file
-from stillrun_snapshot.errors import ObjectCorrupt, ObjectMissing, StoreError, StoreReadOnly
+from stillrun_snapshot.errors import ObjectCorrupt, ObjectMissing, ObjectRedacted, StoreError, StoreReadOnly
 from stillrun_snapshot.lease import take_over
 from stillrun_snapshot.record import canonical_bytes, parse_record, require_schema
 from stillrun_snapshot.refs import RefChange, RefLog
@@ -225,7 +225,7 @@ class Store:
         digest = Digest(digest)
         size = self._size(digest)
         if size is None:
-            raise ObjectMissing(digest, self.root)
+            raise self._missing(digest)
         return size
 
     def locate(self, digest: Digest) -> Location:
@@ -239,7 +239,7 @@ class Store:
             if found is None:
                 spare = self._spare.identity(digest)
                 if spare is None:
-                    raise ObjectMissing(digest, self.root)
+                    raise self._missing(digest)
                 return Location(self._spare.path(digest), 0, spare[2])
             data, (name, entry) = found
             if entry.codec != RAW:
@@ -281,7 +281,16 @@ class Store:
 
     def get_record(self, digest: Digest, name: str) -> dict[str, Any]:
         """Return the record called ``name``, such as ``run``, at the version this Stillrun reads."""
-        return parse_record(self.get(digest), f"stillrun/{name}/1")
+        try:
+            data = self.get(digest)
+        except ObjectRedacted:
+            from stillrun_snapshot.redaction import stand_in_of
+
+            stand_in = stand_in_of(self, Digest(digest))
+            if stand_in is None:
+                raise
+            data = self.get(stand_in)
+        return parse_record(data, f"stillrun/{name}/1")
 
     def digests(self) -> Iterator[Digest]:
         """Yield the name of every object held, sorted."""
@@ -312,6 +321,18 @@ class Store:
         self._require_writable()
         with self._lock:
             self._catalog.rebuild()
+
+    def expunge(self, digests: Iterable[Digest]) -> None:
+        """Take the bytes of objects out of every place; the caller holds the store's upkeep, and no run is in progress."""
+        from stillrun_snapshot._expunge import expunge_loose, expunge_packed
+
+        self._require_writable()
+        gone = frozenset(map(Digest, digests))
+        with self._lock, writing(self.root):
+            self._packs.close()
+            self._packs.forget(gone)
+            expunge_loose(self.root, gone)
+            expunge_packed(self.root, self._catalog, gone)
 
     def scratch(self, name: str) -> Path:
         """Return a new folder below ``tmp/`` for unfinished work; the caller removes it."""
@@ -351,7 +372,13 @@ class Store:
         for folder in (self._loose, self._spare):
             if folder.identity(digest) is not None:
                 return folder.path(digest)
-        raise ObjectMissing(digest, self.root)
+        raise self._missing(digest)
+
+    def _missing(self, digest: Digest) -> ObjectMissing:
+        """Why an object is not here: it was never kept, or it was redacted."""
+        from stillrun_snapshot.redaction import redacted_error
+
+        return redacted_error(self, digest) or ObjectMissing(digest, self.root)
 
     def _size(self, digest: Digest) -> int | None:
         size = self._kept_size(digest)

@@ -1,0 +1,125 @@
+"""Bytes of objects taken out of a store for good: loose files, entries of packs, copies. Rules: docs/spec/redaction.md."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import stat
+import time
+from collections.abc import Collection
+from pathlib import Path
+
+from stillrun_snapshot._catalog import Catalog
+from stillrun_snapshot._disk import fresh_name, remove_quietly, sync_folder, write_all
+from stillrun_snapshot._pack import HEADER_SIZE, MAGIC, PackEntry, pack_path, scan_pack
+from stillrun_snapshot.digest import Digest
+from stillrun_snapshot.errors import StoreError
+
+__all__ = ["clear_copies", "expunge_loose", "expunge_packed"]
+
+_LOOSE = ("objects", "cache/objects", "cache/unpacked")
+_BLOCK = 1 << 20
+
+
+def expunge_loose(root: Path, gone: Collection[Digest]) -> None:
+    """Delete the files of the objects, wherever files of objects stand."""
+    for name in _LOOSE:
+        folders = set()
+        for digest in gone:
+            path = root / name / digest.hex[:2] / digest.hex[2:]
+            if path.exists():
+                path.unlink()
+                folders.add(path.parent)
+        for folder in folders:
+            sync_folder(folder)
+
+
+def expunge_packed(root: Path, catalog: Catalog, gone: Collection[Digest]) -> None:
+    """Replace each pack that holds one of the objects by one without it. Raises StoreError for one that is being written."""
+    catalog.refresh()
+    names = sorted({name for digest in gone for name in catalog.packs_with(digest)})
+    for name in names:
+        old = pack_path(root, name, sealed=True)
+        if not old.exists():
+            raise StoreError(
+                f"the pack {name} of {root} is being written by another process. Try again when it has ended."
+            )
+        fresh = _without(root, old, gone)
+        if fresh is not None:
+            catalog.rescan(fresh)
+        old.unlink()
+        sync_folder(old.parent)
+        catalog.rescan(name)
+    if names:
+        catalog.connection.execute("VACUUM")  # what stood in freed pages named objects, and nothing more
+
+
+def clear_copies(root: Path) -> None:
+    """Delete checkouts and unfinished writes: they may hold what was taken out, and are made again when they are needed."""
+    for name in ("trees", "tmp"):
+        folder = root / name
+        if not folder.is_dir():
+            continue
+        for path in folder.iterdir():
+            _remove(path)
+
+
+def _without(root: Path, old: Path, gone: Collection[Digest]) -> str | None:
+    """Write what a pack holds, but for ``gone``, to a new one, durable and under its name; None when nothing is left."""
+    with open(old, "rb") as stream:
+        version_1 = stream.read(len(MAGIC)) == MAGIC
+    if not version_1:
+        raise StoreError(f"the pack {old} is of a version that nothing can be taken out of by this Stillrun.")
+    kept = [entry for entry in scan_pack(old).entries if entry.digest not in gone]
+    if not kept:
+        return None
+    name = fresh_name(f"{time.time_ns() // 1_000_000:012x}")
+    temporary = root / "tmp" / f"{name}.pack"
+    try:
+        with open(old, "rb") as source:
+            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o444)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                write_all(descriptor, MAGIC)
+                for begin, end in _ranges(kept):
+                    _copy(source.fileno(), descriptor, begin, end)
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+        temporary.rename(pack_path(root, name, sealed=True))
+    except BaseException:
+        remove_quietly(temporary)
+        raise
+    sync_folder(root / "packs")
+    return name
+
+
+def _ranges(entries: list[PackEntry]) -> list[tuple[int, int]]:
+    """The bytes of entries with their headers, those side by side together."""
+    found: list[tuple[int, int]] = []
+    for entry in sorted(entries, key=lambda each: each.offset):
+        begin, end = entry.offset - HEADER_SIZE, entry.offset + entry.stored
+        if found and found[-1][1] == begin:
+            found[-1] = (found[-1][0], end)
+        else:
+            found.append((begin, end))
+    return found
+
+
+def _copy(source: int, target: int, begin: int, end: int) -> None:
+    while begin < end:
+        data = os.pread(source, min(_BLOCK, end - begin), begin)
+        if not data:
+            raise StoreError("a pack became shorter while it was read. Try again.")
+        write_all(target, data)
+        begin += len(data)
+
+
+def _remove(path: Path) -> None:
+    if path.is_symlink() or not path.is_dir():
+        remove_quietly(path)
+        return
+    for folder, _, _ in os.walk(path):
+        Path(folder).chmod(stat.S_IRWXU)  # checkouts are read-only
+    shutil.rmtree(path)

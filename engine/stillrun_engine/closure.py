@@ -9,7 +9,7 @@ from stillrun_engine.archive import KeptRun
 from stillrun_envs.lock import read_lock
 from stillrun_snapshot.deferred import dataclass
 from stillrun_snapshot.digest import Digest, digest_of
-from stillrun_snapshot.errors import ObjectCorrupt, ObjectMissing
+from stillrun_snapshot.errors import ObjectCorrupt, ObjectMissing, ObjectRedacted
 from stillrun_snapshot.record import canonical_bytes
 from stillrun_snapshot.store import Store
 from stillrun_snapshot.tree import tree_objects
@@ -146,7 +146,11 @@ def _artifact(store: Store, digest: str, purpose: str, visited: set[str], kind: 
         return
     visited.add(digest)
     yield digest, f"the record of {purpose}", "record", None
-    for part in store.get_record(Digest(digest), "artifact")["parts"]:
+    try:
+        parts = store.get_record(Digest(digest), "artifact")["parts"]
+    except ObjectRedacted:  # yielded already: who takes it says so
+        return
+    for part in parts:
         yield part["digest"], purpose, kind, part["size"]
 
 
@@ -171,9 +175,15 @@ def _lock(store: Store, digest: Digest, visited: set[str], *, whole: bool) -> It
 
 
 def check_objects(
-    store: Store, needed: Iterator[Needed], told: Callable[[Needed, int], None] | None = None
+    store: Store,
+    needed: Iterator[Needed],
+    told: Callable[[Needed, int], None] | None = None,
+    redacted: Callable[[Needed], None] | None = None,
 ) -> tuple[int, int, list[Damage]]:
-    """Hash every object of ``needed``: how many, how many bytes, and what is damaged."""
+    """Hash every object of ``needed``: how many, how many bytes, and what is damaged.
+
+    redacted: hears of objects that were taken out on purpose; without it they count as damage.
+    """
     count, total, damaged = 0, 0, []
     try:
         for item in needed:
@@ -184,7 +194,10 @@ def check_objects(
                 if told:
                     told(item, size)
             except (ObjectMissing, ObjectCorrupt) as err:
-                damaged.append(Damage(item, str(err)))
+                if redacted is not None and isinstance(err, ObjectRedacted):
+                    redacted(item)
+                else:
+                    damaged.append(Damage(item, str(err)))
     except (ObjectMissing, ObjectCorrupt) as err:  # a record on the way
         damaged.append(Damage(Needed(err.digest, "a record that names others"), str(err)))
     return count, total, damaged

@@ -43,6 +43,12 @@ _COMMANDS = {
         "checkpoint_group",
         "Lines to keep elsewhere that show later whether the log was changed.",
     ),
+    "scan": ("stillrun_cli.scan", "scan_command", "Look for secrets in a flow's code, or in what a run has kept."),
+    "redact": (
+        "stillrun_cli.redact",
+        "redact_command",
+        "Take an object's bytes out of the store, by a signed tombstone.",
+    ),
     "export": ("stillrun_cli.carry", "export_command", "Put runs in one file that replays anywhere."),
     "import": ("stillrun_cli.carry", "import_command", "Take in the runs of a file that 'export' wrote."),
     "store": ("stillrun_cli.store", "store_group", "Look after the store."),

@@ -61,6 +61,14 @@ def run_options(function: Any) -> Any:
             help="Do not run again what the flow's latest run did from the same code, environment and inputs.",
         ),
         click.option(
+            "--allow-secret",
+            "allow_secrets",
+            multiple=True,
+            metavar="RULE",
+            help="Keep what looks like a secret by this rule; needs --reason. May be repeated.",
+        ),
+        click.option("--reason", metavar="WHY", help="Why --allow-secret is right; kept with the run."),
+        click.option(
             "--pdb", "debug", is_flag=True, help="When a task fails, run it again up to there and open a debugger."
         ),
         click.option("--quiet", is_flag=True, help="Print only what tasks write, and failures."),
@@ -103,6 +111,8 @@ def start_run(
     quiet: bool,
     reuse: bool,
     debug: bool,
+    allow_secrets: Sequence[str],
+    reason: str | None,
     as_json: bool,
     tags: Sequence[str],
     decorated: Sequence[str],
@@ -126,6 +136,7 @@ def start_run(
             called = reading(called, store, namespace)
         warm = warm_host(store, called, early[1] if early else None)
         # it imports its part in another process while we import the engine
+        from stillrun_engine.guard import allowed_rules
         from stillrun_engine.prepare import RunRequest
         from stillrun_engine.run import run_flow
         from stillrun_engine.stopping import StopSignals
@@ -145,6 +156,7 @@ def start_run(
             configs=texts_of_configs(configs, config_values),
             decorated=all_decorated(decorated, branch, production),
             splits_max=splits_max,
+            allowed_secrets=allowed_rules(allow_secrets, reason),
             namespace=namespace,
             resumed=resumed(store) if resumed else _earlier(store, file, class_name) if reuse else None,
         )

@@ -11,6 +11,7 @@ from typing import Any
 
 from stillrun_engine.apart import Apart
 from stillrun_engine.executor import Finished, Output, Started, TaskWork
+from stillrun_engine.guard import SecretGuard
 from stillrun_engine.history import History
 from stillrun_engine.inputs import InputKeeper, declared_files
 from stillrun_engine.logs import TaskLog
@@ -130,12 +131,13 @@ class Desk:
         modules: Iterable[str] = (),
         declared: Mapping[str, Sequence[str]] = MappingProxyType({}),
         takes: Iterable[str] = (),
+        guard: SecretGuard | None = None,
     ) -> None:
         """modules: what every task imports, since the flow does. declared: patterns of files that each step says it reads.
 
         takes: what the tasks' hosts know of a SPEC beyond what every host does.
         """
-        self._takes = frozenset(takes)
+        self._takes, self._guard = frozenset(takes), guard or SecretGuard()
         self._declared = declared
         self._store = store
         self._identity = identity
@@ -200,10 +202,13 @@ class Desk:
         record of this one is not yet the task's.
         """
         task = self._open.pop(event.work.name)
-        error = error_of_task(event)
+        name = f"{event.work.key.step}/{event.work.key.task}"
+        refused = self._guard.refusal(event)
+        error = self._guard.error(error_of_task(event) or refused, f"the error of {name}")
         status = "ok" if error is None else "interrupted" if stopping else "failed"
         result = event.result or {}
-        artifacts = keep_outputs(self._store, result.get("artifacts", {}), event.body, self._spills)
+        outputs = {} if refused else result.get("artifacts", {})
+        artifacts = keep_outputs(self._store, outputs, event.body, self._spills)
         for name, digest in artifacts.items():
             self._references.remember(digest, result["artifacts"][name])
         next_ = self._next(result, event.body) if error is None else None
@@ -220,10 +225,14 @@ class Desk:
                 "files": self._keeper.keep([*self._declared_reads(event.work.key.step), *result.get("reads", ())]),
                 "written": sorted(result.get("writes", ())),
                 **({"looked": looked} if (looked := self._keeper.looked(result.get("looked", ()))) else {}),
-                "logs": task.log.keep(self._store),
+                "logs": task.log.keep(self._store, self._guard, name),
                 **_log_times(task.log),
                 "error": error,
-                **({"caught": dict(result["caught"])} if result.get("caught") else {}),
+                **(
+                    {"caught": self._guard.error(result["caught"], f"the error of {name}")}
+                    if result.get("caught")
+                    else {}
+                ),
                 "exit": dict(event.exit),
                 **self._borrowed(result),
                 **_reached(result),

@@ -12,6 +12,7 @@ from dataclasses import field
 from pathlib import Path
 from typing import Any
 
+from stillrun_engine.guard import SecretGuard
 from stillrun_snapshot.deferred import dataclass
 from stillrun_snapshot.digest import Digest, digest_of_file
 from stillrun_snapshot.store import Store
@@ -43,6 +44,7 @@ class InputKeeper:
     limits: InputLimits = field(default_factory=InputLimits)
     real: Callable[[Path], Path] = lambda path: path
     copies: Path | None = None
+    guard: SecretGuard = field(default_factory=SecretGuard)
     _known: dict[tuple[Any, ...], dict[str, Any]] = field(default_factory=dict)
     _kept: int = 0
 
@@ -75,10 +77,13 @@ class InputKeeper:
             return None
         copy = self.copies / name
         try:
-            digest = self.store.put_file(copy)
+            reason = self.guard.input(Path(read["path"]), size, copy)
+            digest = digest_of_file(copy)[0] if reason else self.store.put_file(copy)
             copy.unlink()
         except OSError:
             return None
+        if reason:
+            return {"size": size, "digest": digest, "kept": False, "reason": reason}
         self._kept += size
         return {"size": size, "digest": digest, "kept": True, "reason": None}
 
@@ -96,6 +101,8 @@ class InputKeeper:
                     "kept": False,
                     "reason": "larger than the limit",
                 }
+            if (reason := self.guard.input(path, size)) is not None:
+                return {"size": size, "digest": digest_of_file(path)[0], "kept": False, "reason": reason}
             digest: Digest = self.store.put_file(path)
             if _identity(path) != identity:
                 return {"size": size, "digest": None, "kept": False, "reason": "changed while it was kept"}

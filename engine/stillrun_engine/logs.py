@@ -6,6 +6,7 @@ import tempfile
 from pathlib import Path
 from typing import IO
 
+from stillrun_engine.guard import SecretGuard
 from stillrun_snapshot.clock import Clock, utc_now
 from stillrun_snapshot.digest import Digest
 from stillrun_snapshot.store import Store
@@ -41,12 +42,12 @@ class TaskLog:
         """When each stream was written, as ``log_times`` of docs/spec/run.md has it; empty when nothing was."""
         return {stream: marks.kept for stream, marks in sorted(self._marks.items())}
 
-    def keep(self, store: Store) -> dict[str, Digest]:
-        """Put what was written into the store: stream -> digest. Silent streams are absent."""
+    def keep(self, store: Store, guard: SecretGuard, name: str) -> dict[str, Digest]:
+        """Put what was written into the store: stream -> digest. Silent streams are absent. name: STEP/TASK, for notes."""
         kept = {}
         for stream, file in sorted(self._streams.items()):
             file.seek(0)
-            kept[stream] = store.put(file.read(), compress=True)
+            kept[stream] = store.put(guard.log(file.read(), f"{stream} of {name}"), compress=True)
             file.close()
         return kept
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from stillrun_engine.archive import KeptRun
 from stillrun_engine.caller import Caller
 from stillrun_engine.errors import FlowRefused, error_of
+from stillrun_engine.guard import check_texts
 from stillrun_engine.inputs import InputLimits
 from stillrun_engine.local import LocalExecutor, load_request
 from stillrun_engine.parts import keep_output
@@ -64,6 +65,7 @@ class RunRequest:
     configs: Mapping[str, str] = field(default_factory=dict)  # texts of the flow's configurations, by name
     decorated: tuple[str, ...] = ()  # decorators for every step, as typed: 'retry:times=2'
     splits_max: int | None = None  # most tasks of one foreach
+    allowed_secrets: Mapping[str, str] = field(default_factory=dict)  # rules that may be kept all the same, and why
     resumed: Resumed | None = None  # the run whose tasks are reused where they can be
     limits: InputLimits = field(default_factory=InputLimits)
 
@@ -103,6 +105,7 @@ def describe(store: Store, request: RunRequest, stop: StopSignals, warm: WarmHos
     """
     caller = request.caller
     try:
+        check_texts(request.configs, "configuration", request.allowed_secrets)
         captured = _code(store, request)
         flow_file = store.get_record(captured.code, "code")["flow_file"]
         load = load_request(
@@ -140,7 +143,7 @@ def _recorded_configs(request: RunRequest) -> Mapping[str, str]:
 def _code(store: Store, request: RunRequest) -> Captured:
     """The code to run: as it is now, or as the earlier run had it."""
     if request.resumed is None or not request.resumed.code:
-        return capture_code(store, request.flow_file)
+        return capture_code(store, request.flow_file, allowed=request.allowed_secrets.keys())
     record = request.resumed.run.record
     code = store.get_record(Digest(record["code"]), "code")
     root = root_of(Path(record["source"]), code["flow_file"])
@@ -184,10 +187,12 @@ def _convert_parameters(
     store: Store, request: RunRequest, described: Described
 ) -> tuple[dict[str, Digest], dict[str, Any], dict[str, Any]]:
     texts: dict[str, str] = {**_from_variables(described.description, request.caller.variables), **request.parameters}
+    check_texts(texts, "parameter", request.allowed_secrets)
     answer = described.executor.host(described.ambient).ask({"op": "parameters", "values": texts})
     if answer.header["op"] == "refused":
         raise error_of(answer.header["error"])
     outputs = answer.header["artifacts"]
+    check_texts({name: output["preview"] for name, output in outputs.items()}, "parameter", request.allowed_secrets)
     kept = {name: keep_output(store, output, answer.body, store.root) for name, output in outputs.items()}
     shown = {name: {"artifact": digest, "text": outputs[name]["preview"]} for name, digest in kept.items()}
     recorded = request.resumed.run.record["parameters"] if request.resumed and request.resumed.parameters else {}

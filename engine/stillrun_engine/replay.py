@@ -19,6 +19,7 @@ from stillrun_engine.desk import Assignment, Desk, KeptTask, TaskInput
 from stillrun_engine.errors import Interrupted
 from stillrun_engine.executor import Finished, Output, Started, TaskWork
 from stillrun_engine.explain import explained, first_divergence
+from stillrun_engine.guard import SecretGuard, recorded_allowances
 from stillrun_engine.history import History
 from stillrun_engine.inputs import InputKeeper
 from stillrun_engine.judge import TaskVerdict, judge_task, worst
@@ -155,7 +156,8 @@ class _Replay:
         parameters = {name: entry["artifact"] for name, entry in entries.items()}
         cwd = workspace.seen(workspace.cwd)
         identity = identity_of(run, parameters, cwd, offline=request.offline)
-        keeper = InputKeeper(store, workspace.root, workspace.cwd, real=workspace.own)
+        guard = SecretGuard(recorded_allowances(record), reporter, refusing=False)
+        keeper = InputKeeper(store, workspace.root, workspace.cwd, real=workspace.own, guard=guard)
         self._effects = SideEffects([cwd, workspace.seen(workspace.root), Path(tempfile.gettempdir())])
         self._contested = Contested(store, workspace, record, tasks)
         self._path = {"same": workspace.elsewhere is None, "reason": workspace.elsewhere}
@@ -167,6 +169,7 @@ class _Replay:
             reporter,
             clock,
             [store.root / "envs", store.root / "trees"],
+            guard=guard,
         )
 
     def go(self, executor: LocalExecutor, begun: Any) -> ReplayOutcome:

@@ -11,6 +11,7 @@ from stillrun_engine import __version__
 from stillrun_engine.attempts import Attempts
 from stillrun_engine.desk import Assignment, Desk, Identity, KeptTask, TaskInput
 from stillrun_engine.executor import Finished, Output, Started, TaskWork
+from stillrun_engine.guard import SecretGuard, allowances
 from stillrun_engine.history import History, new_run_id
 from stillrun_engine.inputs import InputKeeper, declared_inputs
 from stillrun_engine.installed_now import other_package
@@ -131,7 +132,8 @@ class _RunTasks:
             tags=tuple(history.record["tags"]),
             splits_max=request.splits_max,
         )
-        keeper = InputKeeper(store, described.captured.root, cwd, request.limits)
+        guard = SecretGuard(request.allowed_secrets, reporter)
+        keeper = InputKeeper(store, described.captured.root, cwd, request.limits, guard=guard)
         declared = declared_inputs(described.description)
         ignored = [store.root]
         self.desk = Desk(
@@ -145,6 +147,7 @@ class _RunTasks:
             described.modules,
             declared,
             described.takes,
+            guard,
         )
         self._rules = rules_of(described.description)
         self._attempts, self._room = Attempts(self._rules), Room(self._rules)
@@ -372,6 +375,7 @@ def run_head(store: Store, request: RunRequest, prepared: Prepared, clock: Clock
         },
         "machine": machine_facts(),
         "user": user,
+        **allowances(request.allowed_secrets),
         **first_tags(request.tags, request.namespace, described.description, user),
         "stillrun": __version__,
     }

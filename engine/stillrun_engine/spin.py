@@ -16,6 +16,7 @@ from stillrun_engine.archive import KeptRun, key_of
 from stillrun_engine.desk import Assignment, Desk, Identity, KeptTask, TaskInput
 from stillrun_engine.errors import EngineError, Interrupted
 from stillrun_engine.executor import Finished, Output, Started, TaskWork
+from stillrun_engine.guard import SecretGuard
 from stillrun_engine.history import History
 from stillrun_engine.inputs import InputKeeper
 from stillrun_engine.pathspec import nearest
@@ -154,9 +155,12 @@ class _Spin:
             tags=tuple(head["tags"]),
             splits_max=request.run.splits_max,
         )
-        keeper = InputKeeper(store, described.captured.root, cwd, request.run.limits)
+        guard = SecretGuard(request.run.allowed_secrets, reporter)
+        keeper = InputKeeper(store, described.captured.root, cwd, request.run.limits, guard=guard)
         ignored = [store.root, origin.store.root]
-        self.desk = Desk(store, identity, self._history, keeper, reporter, clock, ignored, described.modules)
+        self.desk = Desk(
+            store, identity, self._history, keeper, reporter, clock, ignored, described.modules, guard=guard
+        )
         self._kept: KeptTask | None = None
         self._wall_us = 0
 

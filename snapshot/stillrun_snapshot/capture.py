@@ -5,19 +5,23 @@ from __future__ import annotations
 import os
 import stat
 import time
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from stillrun_snapshot._folder import list_folder
 from stillrun_snapshot._git import GitState, git_diff, git_remotes, git_state, work_tree_of
 from stillrun_snapshot.deferred import dataclass
-from stillrun_snapshot.digest import Digest
+from stillrun_snapshot.digest import Digest, digest_of
 from stillrun_snapshot.errors import CaptureError
 from stillrun_snapshot.selection import IGNORE_FILE, CaptureLimits, IgnoreRules, LeftOut, is_secret
 from stillrun_snapshot.statcache import StatCache
 from stillrun_snapshot.store import LOOSE_MIN, Store
 from stillrun_snapshot.tree import Entry, FileEntry, LinkEntry, link_stays_inside, put_tree
+
+if TYPE_CHECKING:
+    from stillrun_snapshot.secret_scan import Finding
 
 __all__ = ["CaptureLimits", "Captured", "LeftOut", "capture_code", "capture_tree"]
 
@@ -37,10 +41,13 @@ class Captured:
     notes: tuple[str, ...] = ()  # what a person should be told
 
 
-def capture_code(store: Store, flow_file: Path, *, limits: CaptureLimits | None = None) -> Captured:
+def capture_code(
+    store: Store, flow_file: Path, *, limits: CaptureLimits | None = None, allowed: Collection[str] = ()
+) -> Captured:
     """Keep the code that the flow belongs to and return where; unchanged files are not read again.
 
-    Raises CaptureError when the flow cannot be read, or when there is more code than ``limits`` allow.
+    allowed: rules whose findings are kept all the same (docs/spec/secrets.md).
+    Raises CaptureError when the flow cannot be read, or when there is more code than ``limits`` allow, and SecretFound.
     """
     limits = limits or CaptureLimits()
     flow = Path(flow_file).resolve()
@@ -50,7 +57,7 @@ def capture_code(store: Store, flow_file: Path, *, limits: CaptureLimits | None 
     state = None if top is None else git_state(top)
     root = flow.parent if top is None or state is None else top
     cache = StatCache.load(store.root / "cache" / "stat", root)
-    job = _Capture(store, root, cache, limits)
+    job = _Capture(store, root, cache, limits, allowed)
     notes = (
         []
         if top is None or state is not None
@@ -62,6 +69,7 @@ def capture_code(store: Store, flow_file: Path, *, limits: CaptureLimits | None 
         paths.append(own)
         notes.append(f"{own} is taken although the rules for this folder leave it out.")
     job.take(paths, own, total=limits.total if state is None else limits.git_total)
+    job.refuse_secrets(own)
     tree = job.put()
     record = {
         "schema": _SCHEMA,
@@ -98,10 +106,12 @@ class _Capture:
     root: Path
     cache: StatCache
     limits: CaptureLimits
+    allowed: Collection[str] | None = None  # rules that are not asked; None: nothing is looked for
     entries: dict[str, Entry] = field(default_factory=dict)
     left_out: list[LeftOut] = field(default_factory=list)
     statuses: dict[str, os.stat_result] = field(default_factory=dict)
     total: int = 0
+    findings: list[Finding] = field(default_factory=list)
 
     # -- choosing ------------------------------------------------------------------------------------------------
 
@@ -202,6 +212,8 @@ class _Capture:
             self.entries[path] = FileEntry(digest, size, bool(status.st_mode & stat.S_IXUSR))
 
     def _read(self, base: str, path: str, status: os.stat_result) -> tuple[Digest, int]:
+        if self.allowed is not None:
+            return self._read_scanning(base, path, status, self.allowed)
         now = time.time_ns()
         descriptor = os.open(base + path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
         with open(descriptor, "rb", buffering=0) as stream:
@@ -213,6 +225,39 @@ class _Capture:
         size = self.store.size(digest)
         self.cache.add(path, status, digest, now)
         return digest, size
+
+    def _read_scanning(
+        self, base: str, path: str, status: os.stat_result, allowed: Collection[str]
+    ) -> tuple[Digest, int]:
+        """Look through a file before it is kept. One with findings, allowed or not, is looked through each time."""
+        from stillrun_snapshot.secret_scan import is_program, scan, worth_scanning  # not where nothing is new
+
+        now = time.time_ns()
+        if not worth_scanning(path, status.st_size):
+            digest = self.store.put_file(Path(f"{base}{path}"), limit=self.limits.for_file(path))
+        else:
+            descriptor = os.open(base + path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+            with open(descriptor, "rb", buffering=0) as stream:
+                data = stream.read(self.limits.for_file(path) + 1) if status.st_size else b""
+            found = scan(data, path, program=is_program(path))
+            refused = [each for each in found if each.rule not in allowed]
+            self.findings += refused
+            if refused:
+                return digest_of(data), len(data)  # nothing of it is put: the capture ends without a tree
+            digest = self.store.put(data, compress=True)
+            if found:
+                return digest, len(data)
+        size = self.store.size(digest)
+        self.cache.add(path, status, digest, now)
+        return digest, size
+
+    def refuse_secrets(self, own: str) -> None:
+        """Raise SecretFound when a file was met that must not be kept."""
+        if self.findings:
+            from stillrun_snapshot.secret_scan import refuse
+
+            self.cache.save()
+            refuse(self.findings, f"the code of {own}", len(self.entries))
 
     # -- putting -------------------------------------------------------------------------------------------------
 
@@ -229,7 +274,7 @@ class _Capture:
         kept = self.entries.keys()
         without = {path for path in state.changed if is_secret(path)}
         without |= {path for path in state.changed if path not in kept and os.path.lexists(self.root / path)}
-        diff = git_diff(self.root, state, without)
+        diff = self._clean_diff(state, without)
         return {
             "commit": state.commit,
             "branch": state.branch,
@@ -237,6 +282,22 @@ class _Capture:
             "diff": None if not diff else self.store.put(diff, compress=True),
             "remotes": git_remotes(self.root, self.cache),
         }
+
+    def _clean_diff(self, state: GitState, without: set[str]) -> bytes | None:
+        """The changes to the commit, without files whose changed or removed lines look like secrets."""
+        diff = git_diff(self.root, state, without)
+        if not diff or self.allowed is None:
+            return diff
+        from stillrun_snapshot.secret_scan import scan
+
+        if not scan(diff, "", allowed=self.allowed, program=True):
+            return diff
+        for path in state.changed:
+            others = {each for each in state.changed if each != path}
+            own = git_diff(self.root, state, others) if path not in without else None
+            if own and scan(own, "", allowed=self.allowed, program=True):
+                without = without | {path}
+        return git_diff(self.root, state, without)
 
 
 def _told(path: str) -> str:

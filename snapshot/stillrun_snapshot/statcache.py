@@ -13,7 +13,7 @@ from stillrun_snapshot.digest import Digest, digest_of
 
 __all__ = ["StatCache"]
 
-_VERSION = 1
+_VERSION = 2  # the files were looked through for secrets by the rules of secret_rules.VERSION, which is part of it
 _MARGIN_NS = 100_000_000  # several ticks of the clocks that file systems stamp with
 _COARSE_MARGIN_NS = 2_500_000_000  # whole seconds: a file system that stamps every one or two seconds
 Stamp = tuple[int, int, int, int, int]  # device, inode, size, mtime_ns, ctime_ns

@@ -34,7 +34,8 @@ def evidence_of(store: Store, runs: Iterable[str]) -> dict[str, bytes]:
         parts = event.name.split("/")
         if parts[0] in ("runs", "tasks") and (name := "/".join(parts[1:3])) in found:
             line = {"schema": _EVENT, "seq": event.seq, "prev": before, "time": event.time, "ref": event.name}
-            found[name].append({**line, "from": event.old, "to": event.new})
+            noted = {} if event.note is None else {"note": event.note}
+            found[name].append({**line, "from": event.old, "to": event.new, **noted})
         before = event.line
     return {
         run: canonical_bytes({"schema": "stillrun/log-excerpt/1", "run": run, "events": events})
@@ -58,7 +59,7 @@ def check_evidence(excerpt: Mapping[str, Any], run: str, refs: Mapping[str, Dige
 
 
 def _check_event(event: Any, run: str, state: Mapping[str, object], last_seq: int, last_line: Digest) -> None:
-    sound = isinstance(event, dict) and event.keys() == _EVENT_KEYS and event["schema"] == _EVENT
+    sound = isinstance(event, dict) and event.keys() - {"note"} == _EVENT_KEYS and event["schema"] == _EVENT
     if not (sound and type(event["seq"]) is int and isinstance(event["ref"], str) and _is_of(event["ref"], run)):
         raise EvidenceUnsound(f"a line of the log of {run} is none.")
     follows = event["seq"] > last_seq and (event["seq"] != last_seq + 1 or event["prev"] == last_line)

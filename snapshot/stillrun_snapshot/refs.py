@@ -24,6 +24,7 @@ __all__ = ["ANY", "RefChange", "RefEvent", "RefLog"]
 _SCHEMA = "stillrun/ref-event/1"
 _FIRST = Digest("sha256:" + "0" * 64)  # what the first line names as its predecessor
 _NAME_LIMIT = 1024
+_NOTE_LIMIT = 500
 
 
 class _Any(Enum):
@@ -35,11 +36,15 @@ ANY: Final = _Any.ANY  # whatever the ref is now
 
 @dataclass(frozen=True)
 class RefChange:
-    """What a ref is to become; ``to`` None deletes it, ``expect`` None demands that it does not exist yet."""
+    """What a ref is to become; ``to`` None deletes it, ``expect`` None demands that it does not exist yet.
+
+    note: why, in one line, kept in the log beside the change.
+    """
 
     name: str
     to: Digest | None
     expect: Digest | _Any | None = ANY
+    note: str | None = None
 
     def __post_init__(self) -> None:
         if self.to is not None:
@@ -49,6 +54,10 @@ class RefChange:
         if bad or len(self.name) > _NAME_LIMIT:
             raise StoreError(
                 f"{self.name[:80]!r} is no name for a ref: printable parts joined by '/' are, none empty, '.' or '..'."
+            )
+        if self.note is not None and (not self.note.isprintable() or not 0 < len(self.note) <= _NOTE_LIMIT):
+            raise StoreError(
+                f"{self.note[:80]!r} is no note: one line of at most {_NOTE_LIMIT} printable characters is."
             )
 
 
@@ -62,6 +71,7 @@ class RefEvent:
     old: Digest | None
     new: Digest | None
     line: Digest  # of the line's bytes; the next line repeats it
+    note: str | None = None
 
 
 @dataclass(frozen=True)
@@ -124,6 +134,12 @@ class RefLog:
             lines = self._lines(changes, current, tail)
             if lines:
                 self._append(descriptor, b"".join(lines), tail.offset)
+
+    @contextmanager
+    def held_still(self) -> Iterator[int]:
+        """Let nobody change a ref while the block runs; the length of the log, which tells whether any was changed since."""
+        with self._lock, self._locked_log():
+            yield self.length()
 
     def names(self, prefix: str = "") -> Iterator[tuple[str, Digest]]:
         """Yield refs whose name starts with ``prefix``, and what they point at, sorted by name."""
@@ -221,6 +237,7 @@ class RefLog:
                 old=_digest_or_none(record["from"]),
                 new=_digest_or_none(record["to"]),
                 line=digest_of(line),
+                note=_note_in(record),
             )
             previous = Digest.parse(record["prev"])
         except (RecordError, KeyError, StoreError) as error:
@@ -266,8 +283,9 @@ class RefLog:
                 continue
             seq += 1
             record = {"schema": _SCHEMA, "seq": seq, "prev": previous, "time": time}
-            line = canonical_bytes({**record, "ref": change.name, "from": found, "to": change.to})
-            self._own[line] = RefEvent(seq, time, change.name, found, change.to, digest_of(line))
+            noted = {} if change.note is None else {"note": change.note}
+            line = canonical_bytes({**record, **noted, "ref": change.name, "from": found, "to": change.to})
+            self._own[line] = RefEvent(seq, time, change.name, found, change.to, digest_of(line), change.note)
             previous = self._own[line].line
             current[change.name] = change.to
             lines.append(line + b"\n")
@@ -307,6 +325,13 @@ def _whole_lines(path: Path, offset: int) -> Iterator[bytes]:
         for line in stream:
             if line.endswith(b"\n"):
                 yield line[:-1]
+
+
+def _note_in(record: dict[str, Any]) -> str | None:
+    note = record.get("note")
+    if note is not None and not isinstance(note, str):
+        raise RecordError("its note is no text.")
+    return note
 
 
 def _digest_or_none(value: object) -> Digest | None:

@@ -174,3 +174,37 @@ def test_no_change_is_lost_among_many_processes(tmp_path: Path, python: RunPytho
         found = store.refs.get("count")
         assert found is not None and store.get(found) == b"100"
         assert store.refs.check() == 100
+
+
+def test_a_change_says_why_in_the_log(store: Store) -> None:
+    digest = store.put(b"a")
+    store.refs.set([RefChange("runs/a/1", digest, note="made by hand, größer"), RefChange("b", digest)])
+    store.refs.set([RefChange("runs/a/1", None, note="forgotten")])
+    assert [event.note for event in store.refs.events()] == ["made by hand, größer", None, "forgotten"]
+    assert store.refs.check() == 3 and dict(store.refs.names()) == {"b": digest}
+
+
+@pytest.mark.parametrize("note", ["", "two\nlines", "x" * 501, "\x1b[31m"])
+def test_a_note_is_one_line(note: str) -> None:
+    with pytest.raises(StoreError, match="is no note"):
+        RefChange("a", None, note=note)
+
+
+def test_refs_that_are_held_still_wait(store: Store, python: RunPython) -> None:
+    digest = store.put(b"a")
+    store.refs.set([RefChange("a", digest)])
+    script = """
+import sys
+from pathlib import Path
+from stillrun_snapshot.refs import RefChange
+from stillrun_snapshot.store import Store
+with Store.open(Path(sys.argv[1])) as store:
+    print("begins", flush=True)
+    store.refs.set([RefChange("b", store.refs.get("a"))])
+"""
+    with store.refs.held_still() as length:
+        process = python(script, store.root)
+        assert process.stdout is not None and process.stdout.readline() == "begins\n"
+        assert [name for name, _ in store.refs.names()] == ["a"] and store.refs.length() == length
+    assert process.wait() == 0
+    assert [name for name, _ in store.refs.names()] == ["a", "b"]

@@ -85,11 +85,13 @@ class Catalog:
         """Let go of the file."""
         self.connection.close()
 
-    def refresh(self, own: str | None = None) -> bool:
+    def refresh(self, own: str | None = None, *, anew: bool = False) -> bool:
         """Take in packs that are new or grew, drop those that are gone; returns whether anything was looked at.
 
-        own: a pack that this process is writing, which needs no reading.
+        own: a pack that this process is writing, which needs no reading. anew: look, whatever is remembered of the folder.
         """
+        if anew:
+            self._folder_seen = 0
         folder = (self._root / "packs").stat().st_mtime_ns
         if folder == self._folder_seen:
             return False
@@ -159,6 +161,31 @@ class Catalog:
 
         self._folder_seen = 0
         self.attempt(replace)
+
+    def exchange(self, gone: Iterable[str]) -> None:
+        """Forget packs that were removed, all in one go, and take in what stands for them."""
+        names = [(name,) for name in gone]
+
+        def work(connection: sqlite3.Connection) -> None:
+            with transaction(connection):
+                connection.execute("CREATE TEMP TABLE IF NOT EXISTS gone (name TEXT PRIMARY KEY) WITHOUT ROWID")
+                connection.execute("DELETE FROM gone")
+                connection.executemany("INSERT OR IGNORE INTO gone VALUES (?)", names)
+                connection.execute("DELETE FROM entries WHERE pack IN (SELECT name FROM gone)")
+                connection.execute("DELETE FROM packs WHERE name IN (SELECT name FROM gone)")
+
+        self.attempt(work)
+        self.refresh(anew=True)
+
+    def forget_seen(self, digests: Iterable[Digest]) -> None:
+        """Forget the identities of loose files that are gone."""
+        rows = [(digest.raw,) for digest in digests]
+
+        def work(connection: sqlite3.Connection) -> None:
+            with transaction(connection):
+                connection.executemany("DELETE FROM seen WHERE digest = ?", rows)
+
+        self.attempt(work)
 
     def add(self, name: str, entries: Iterable[PackEntry], end: int, *, sealed: bool) -> None:
         """Take in the entries of a pack that this process wrote."""

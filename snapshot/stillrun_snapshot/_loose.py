@@ -6,6 +6,7 @@ import hashlib
 import io
 import os
 import queue
+import re
 import stat
 import threading
 from collections.abc import Iterable, Iterator
@@ -23,6 +24,7 @@ __all__ = ["Identity", "LooseFolder", "VerifiedStream", "identity_of"]
 
 Identity = tuple[int, int, int, int, int]  # device, inode, size, mtime_ns, ctime_ns
 _MODE = 0o444
+_REST = re.compile("[0-9a-f]{62}")
 _AHEAD = 4  # blocks that hashing may lag behind writing
 _SYNC_THREADS = 8  # fsync waits for the disk: eight at once are about four times as fast as one
 
@@ -37,6 +39,7 @@ class LooseFolder:
 
     def __init__(self, root: Path, name: str = "objects") -> None:
         self._root = root
+        self.folder = name
         self._text = str(root / name)
         self._lock = threading.Lock()
         self._unsynced: set[Path] = set()
@@ -44,6 +47,10 @@ class LooseFolder:
     def path(self, digest: Digest) -> Path:
         """Return where the object stands, if it does."""
         return Path(f"{self._text}/{digest[7:9]}/{digest[9:]}")
+
+    def name(self, digest: Digest) -> str:
+        """Return the same as a path within the store."""
+        return f"{self.folder}/{digest[7:9]}/{digest[9:]}"
 
     def identity(self, digest: Digest) -> Identity | None:
         """Return the identity of the object's file, None when it is not there."""
@@ -116,10 +123,11 @@ class LooseFolder:
             raise
 
     def digests(self) -> Iterator[Digest]:
-        """Yield the name of every loose object, sorted."""
+        """Yield the name of every loose object, sorted; files with other names are passed over."""
         for folder in sorted(Path(self._text).glob("[0-9a-f][0-9a-f]")):
-            for path in sorted(folder.iterdir()):
-                yield Digest.parse(f"sha256:{folder.name}{path.name}")
+            for name in sorted(os.listdir(folder)):  # noqa: PTH208  # a tenth of the time
+                if _REST.fullmatch(name):
+                    yield Digest(f"sha256:{folder.name}{name}")
 
 
 class VerifiedStream(io.RawIOBase):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 
 from stillrun_snapshot._catalog import Catalog, Held
@@ -20,6 +20,7 @@ from stillrun_snapshot._pack import (
     payload_content,
     seal_abandoned,
 )
+from stillrun_snapshot._presence import Presence
 from stillrun_snapshot.digest import Digest
 from stillrun_snapshot.errors import ObjectCorrupt
 
@@ -35,9 +36,10 @@ _SPAN = 1024 * 1024  # most bytes of one read
 class PackFolder:
     """The ``packs`` folder of a store. Its methods are called under the store's lock."""
 
-    def __init__(self, root: Path, catalog: Catalog) -> None:
+    def __init__(self, root: Path, catalog: Catalog, presence: Presence) -> None:
         self._root = root
         self._catalog = catalog
+        self._presence = presence
         self._writer: PackWriter | None = None
         self._written: dict[Digest, PackEntry] = {}
         self._shared: set[str] = set()  # packs of other writers that hold what was put here
@@ -70,15 +72,34 @@ class PackFolder:
         """Return whether the object is held, and have the next sync cover the pack that holds it."""
         if digest in self._written:
             return True
-        names = self._catalog.packs_with(digest)
+        names = self._staying(self._catalog.packs_with(digest))
+        if names is None:  # moved to another pack meanwhile, or removed
+            names = self._staying(self._catalog.packs_with(digest)) or set()
         self._shared.update(names)
         return bool(names)
 
     def hits(self, digests: set[Digest]) -> set[Digest]:
         """Return those that are held, and have the next sync cover the packs that hold them."""
-        packs = self._catalog.packs_of([digest for digest in digests if digest not in self._written])
-        self._shared.update(packs.values())
-        return {digest for digest in digests if digest in self._written or digest in packs}
+        asked = [digest for digest in digests if digest not in self._written]
+        packs = self._catalog.packs_of(asked)
+        if (staying := self._staying(packs.values())) is None:
+            packs = self._catalog.packs_of(asked)
+            staying = self._staying(packs.values()) or set()
+        self._shared.update(staying)
+        return {digest for digest in digests if digest in self._written or packs.get(digest) in staying}
+
+    def count_on(self, name: str) -> bool:
+        """Return whether the pack is there; then it stays where it is while this store is open."""
+        return name == self.own or bool(self._staying([name]))
+
+    def _staying(self, names: Iterable[str]) -> set[str] | None:
+        """Return the packs after having said that they are counted on; None, and a new index, when one of them is gone."""
+        files = {f"packs/{name}": name for name in names}
+        there = self._presence.count_on(files)
+        if len(there) < len(files):
+            self._catalog.refresh(self.own, anew=True)
+            return None
+        return set(files.values())
 
     def read(self, digest: Digest) -> tuple[bytes, Held] | None:
         """Return the checked bytes of an object and where they stand, None when no pack has it.
@@ -124,7 +145,10 @@ class PackFolder:
         """Read packs again whose index may be wrong; what still does not match is damaged."""
         for name in names:
             self._drop_reader(name)
-            self._catalog.rescan(name)
+            if self.path(name).exists():
+                self._catalog.rescan(name)
+            else:  # its objects have moved to another, or are gone
+                self._catalog.refresh(self.own, anew=True)
         places = self._catalog.held(digest)
         for name, entry in places:
             data = self._content(name, entry)

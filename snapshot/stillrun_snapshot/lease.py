@@ -18,7 +18,7 @@ from stillrun_snapshot.digest import Digest
 from stillrun_snapshot.errors import StoreError
 from stillrun_snapshot.refs import RefChange
 
-__all__ = ["Lease", "take_over"]
+__all__ = ["Lease", "noted_by_all", "take_over"]
 
 
 _PLAIN = re.compile(r"[A-Za-z0-9_.~@+=,-]+")  # what quoting leaves as it is
@@ -104,6 +104,15 @@ class Lease:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.release()
+
+
+def noted_by_all(store_root: Path) -> list[RefChange]:
+    """What holders of any name, dead or alive, noted and have not done yet."""
+    try:
+        paths = list((Path(store_root) / "locks").iterdir())
+        return [change for path in paths if path.is_file() for change in _changes(path.read_bytes())]
+    except FileNotFoundError:  # done this moment
+        return noted_by_all(store_root)
 
 
 def take_over(store_root: Path, make: Callable[[list[RefChange]], None]) -> None:

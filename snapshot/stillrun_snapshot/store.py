@@ -18,6 +18,7 @@ from stillrun_snapshot._layout import FORMAT, STORE_MARK, create_store, is_store
 from stillrun_snapshot._loose import Identity, LooseFolder, VerifiedStream, blocks_of, blocks_of_file, mismatch
 from stillrun_snapshot._pack import ENTRY_LIMIT, RAW
 from stillrun_snapshot._packs import PackFolder
+from stillrun_snapshot._presence import Presence
 from stillrun_snapshot.clock import Clock, utc_now
 from stillrun_snapshot.digest import Digest, digest_of, digest_of_file
 from stillrun_snapshot.errors import ObjectCorrupt, ObjectMissing, ObjectRedacted, StoreError, StoreReadOnly
@@ -39,16 +40,17 @@ class Store:
     def __init__(self, root: Path, *, writable: bool, clock: Clock) -> None:
         """Use ``Store.open``."""
         self.root = root
-        self._writable = writable
+        self.writable = writable
         self._lock = threading.RLock()
         self._loose = LooseFolder(root)
         self._spare = LooseFolder(root, _SPARE)
-        self._catalog = Catalog(root, writable=writable)
-        self._packs = PackFolder(root, self._catalog)
+        self.catalog = Catalog(root, writable=writable)
+        self.presence = Presence(root, writable=writable)
+        self._packs = PackFolder(root, self.catalog, self.presence)
         self._seen: dict[Digest, Identity] = {}
         self._new_seen: dict[Digest, Identity] = {}
-        self._catalog.refresh()
-        self.refs = RefLog(root, self._catalog, self._lock, before=self.sync, holds=self._is_kept, clock=clock)
+        self.catalog.refresh()
+        self.refs = RefLog(root, self.catalog, self._lock, before=self.sync, holds=self._is_kept, clock=clock)
         if writable:
             take_over(root, self._set_for_others)
 
@@ -77,11 +79,12 @@ class Store:
             try:
                 with writing(self.root):
                     self._packs.close()
-                if self._new_seen and self._writable:
-                    self._catalog.add_seen(self._new_seen)
+                if self._new_seen and self.writable:
+                    self.catalog.add_seen(self._new_seen)
                     self._new_seen = {}
             finally:
-                self._catalog.close()
+                self.presence.end()
+                self.catalog.close()
 
     def put(self, data: bytes | bytearray | memoryview, *, compress: bool = False, new: bool = False) -> Digest:
         """Keep ``data`` and return its name.
@@ -100,6 +103,7 @@ class Store:
             with self._lock:
                 self._packs.append(digest, bytes(view), compress=compress)
         else:
+            self.presence.begin()
             with writing(self.root):
                 self._remember(digest, self._loose.write_known(view, digest))
         return digest
@@ -133,6 +137,7 @@ class Store:
     def put_blocks(self, blocks: Iterator[memoryview], check: Callable[[Digest, int], None] | None) -> Digest:
         """Keep a stream of LOOSE_MIN bytes or more; what ``check`` raises of its digest and size is raised and nothing kept."""
         self._require_writable()
+        self.presence.begin()
         with writing(self.root):
             path, digest, size = self._loose.write(blocks)
             try:
@@ -161,6 +166,7 @@ class Store:
             raise StoreError(
                 f"{path} cannot be adopted as {digest}: {size:,} bytes were announced, found {status.st_size:,}."
             )
+        self.presence.begin()
         with writing(self.root):
             if not new and self._hit(digest, size):
                 remove_quietly(path)
@@ -206,19 +212,24 @@ class Store:
         return io.BufferedReader(VerifiedStream(open(found, "rb", buffering=0), digest, self.root), 1 << 18)
 
     def has(self, digest: Digest) -> bool:
-        """Return whether the object is held; it is not read."""
+        """Return whether the object is held; it is not read. Then it stays, whatever is cleaned up, while this store is open."""
         digest = Digest(digest)
-        return self._size(digest) is not None
+        return self._size(digest) is not None and not self.absent([digest])
 
     def absent(self, digests: Iterable[Digest]) -> set[Digest]:
-        """Return those that are not held; for the others the next sync vouches, as if they had been put again."""
+        """Return those that are not held; for the others the next sync vouches, as if they had been put again.
+
+        They stay, whatever is cleaned up, while this store is open.
+        """
         asked = {Digest(digest) for digest in digests}
         with self._lock:
             rest = asked - self._packs.hits(asked)
-        missing = {digest for digest in rest if self._loose.identity(digest) is None}
-        for digest in rest - missing:
+        loose = {self._loose.name(digest): digest for digest in rest if self._loose.identity(digest) is not None}
+        staying = {loose[name] for name in self.presence.count_on(loose)}
+        for digest in staying:
             self._loose.note_hit(digest)
-        return {digest for digest in missing if self._spare.identity(digest) is None}
+        spare = {self._spare.name(digest): digest for digest in rest - staying if self._spare.identity(digest)}
+        return rest - staying - {spare[name] for name in self.presence.count_on(spare)}
 
     def size(self, digest: Digest) -> int:
         """Return the object's length in bytes as it was recorded; raises ObjectMissing."""
@@ -242,7 +253,7 @@ class Store:
                     raise self._missing(digest)
                 return Location(self._spare.path(digest), 0, spare[2])
             data, (name, entry) = found
-            if entry.codec != RAW:
+            if entry.codec != RAW or not self._packs.count_on(name):
                 return Location(None, 0, len(data), data)
             return Location(self._packs.path(name), entry.offset, entry.size)
 
@@ -303,7 +314,7 @@ class Store:
         with self._lock:
             self._packs.index()
             self._packs.look_again()
-            objects, size, stored = self._catalog.totals()
+            objects, size, stored = self.catalog.totals()
         loose = [identity[2] for digest in self._loose.digests() if (identity := self._loose.identity(digest))]
         packs = sum(1 for path in (self.root / "packs").iterdir() if ".pack" in path.name)
         return StoreStats(
@@ -320,7 +331,7 @@ class Store:
         """Make the catalog anew from packs and log; nothing else is read or changed."""
         self._require_writable()
         with self._lock:
-            self._catalog.rebuild()
+            self.catalog.rebuild()
 
     def expunge(self, digests: Iterable[Digest]) -> None:
         """Take the bytes of objects out of every place; the caller holds the store's upkeep, and no run is in progress."""
@@ -337,6 +348,7 @@ class Store:
     def scratch(self, name: str) -> Path:
         """Return a new folder below ``tmp/`` for unfinished work; the caller removes it."""
         path = self.root / "tmp" / fresh_name(name)
+        self.presence.begin()
         with writing(self.root):
             path.mkdir()
         return path
@@ -410,6 +422,8 @@ class Store:
         identity = self._loose.identity(digest)
         if identity is None or identity[2] != size or not self._is_sound(digest, identity):
             return False  # and so the file is replaced
+        if not self.presence.count_on([self._loose.name(digest)]):
+            return False  # removed this moment
         self._loose.note_hit(digest)
         return True
 
@@ -428,10 +442,10 @@ class Store:
 
     def _known_identity(self, digest: Digest) -> tuple[int, ...] | None:
         with self._lock:
-            return self._catalog.seen(digest)
+            return self.catalog.seen(digest)
 
     def _require_writable(self) -> None:
-        if not self._writable:
+        if not self.writable:
             raise StoreReadOnly(
                 f"the store {self.root} cannot be written. Make its folder writable for this user, or choose another store."
             )

@@ -1,0 +1,230 @@
+"""Objects that nothing needs: found by reading the store, and told; ``sweeping.py`` removes them.
+
+Rules: docs/spec/store.md, section 7.
+What is needed is what refs reach, what refs reached a while ago, and all that is young or that a living process counts on.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import field
+from datetime import timedelta
+from pathlib import Path
+
+from stillrun_snapshot._disk import fresh_name, remove_quietly
+from stillrun_snapshot._loose import LooseFolder
+from stillrun_snapshot._marking import Holdings, PackFile
+from stillrun_snapshot._pack import HEADER_SIZE, scan_pack, seal_abandoned
+from stillrun_snapshot._presence import Others, closed_gate
+from stillrun_snapshot.clock import Clock, timestamp, utc_now
+from stillrun_snapshot.deferred import dataclass
+from stillrun_snapshot.digest import Digest
+from stillrun_snapshot.errors import ObjectCorrupt, StoreError
+from stillrun_snapshot.lease import noted_by_all
+from stillrun_snapshot.store import Store
+
+__all__ = ["GRACE_S", "Found", "Garbage", "LooseFile", "find_garbage"]
+
+GRACE_S = 86_400
+"""How long what nothing needs is left alone: a day, so that what was forgotten by mistake can be had back."""
+_WORTH = 10  # a pack is written anew when a tenth of it, or more, is garbage
+_SLACK_NS = 1_000_000_000  # file systems stamp by a clock that ticks coarsely
+
+
+@dataclass(frozen=True)
+class Garbage:
+    """How much can go, or went. ``size`` is of objects, ``freed`` of files."""
+
+    objects: int = 0
+    size: int = 0
+    freed: int = 0
+    packs_removed: int = 0
+    packs_rewritten: int = 0
+    loose: int = 0
+    spare: int = 0
+    leftovers: int = 0
+
+
+@dataclass(frozen=True)
+class LooseFile:
+    """A loose object that nothing needs."""
+
+    name: str  # of the file within the store
+    digest: Digest
+    size: int
+
+
+@dataclass
+class Found:
+    """Everything that can go. ``kept`` objects are needed; ``waiting`` ones are not, and stay this time."""
+
+    store: Store
+    holdings: Holdings
+    young_ns: int  # what was written since stays
+    log_length: int
+    uses: frozenset[str]
+    kept: int = 0
+    waiting: int = 0
+    dead_packs: list[PackFile] = field(default_factory=list)
+    mixed_packs: list[PackFile] = field(default_factory=list)
+    files: list[LooseFile] = field(default_factory=list)
+    leftovers: list[Path] = field(default_factory=list)
+    amount: Garbage = Garbage()
+    going: set[bytes] = field(default_factory=set)
+
+    def stays(self, digest: Digest) -> bool:
+        """Return whether the object is held and will be when all of this is gone."""
+        return self.holdings.holds(digest.raw) and digest.raw not in self.going
+
+
+def find_garbage(
+    store: Store, *, grace_s: int = GRACE_S, roots: Iterable[Digest] = (), clock: Clock = utc_now
+) -> Found:
+    """Read all of the store and return what can go; hold the store's upkeep until it has gone.
+
+    grace_s: seconds for which objects stay that nothing needs any more; below 0, what is written this moment counts as old.
+    roots: needed besides what refs reach.
+    Raises StoreError where damage hides what is needed.
+    """
+    if store.writable:
+        seal_abandoned(store.root)
+    with closed_gate(store.root, store.presence) as others:
+        now_ns = _now_ns(store.root)
+    young_ns = now_ns - grace_s * 10**9
+    if others.since_ns is not None:
+        young_ns = min(young_ns, others.since_ns - _SLACK_NS)
+    found = Found(store, Holdings(store), young_ns, store.refs.length(), others.uses)
+    if found.holdings.damaged:
+        raise unsound(store, f"{found.holdings.damaged[0].path.name} is damaged")
+    since = timestamp(clock() - timedelta(seconds=grace_s))
+    try:
+        found.holdings.mark([*_named(store, found.holdings, since), *(root.raw for root in roots)])
+        found.holdings.mark(_young(found, others))
+    except ObjectCorrupt as err:
+        raise unsound(store, f"{err.digest} is damaged") from err
+    _plan_packs(found)
+    _plan_files(found)
+    found.leftovers = list(_leftovers(store.root, young_ns))
+    found.kept = found.holdings.needed()
+    found.waiting = len(found.holdings) - found.kept - len(found.going)
+    return found
+
+
+def unsound(store: Store, why: str) -> StoreError:
+    """The error for a store of which it cannot be known what it needs."""
+    return StoreError(
+        f"nothing is removed from the store {store.root}: {why}, so that it cannot be known what is needed. "
+        "'stillrun store fsck' names all damage, and mends it with --repair."
+    )
+
+
+def _now_ns(root: Path) -> int:
+    """The time by the clock that stamps files there."""
+    probe = root / "tmp" / fresh_name("now")
+    probe.touch()
+    try:
+        return probe.stat().st_mtime_ns
+    finally:
+        remove_quietly(probe)
+
+
+def _named(store: Store, holdings: Holdings, since: str) -> Iterator[bytes]:
+    """What refs point at, pointed at a while ago, or are about to point at."""
+    for name, digest in store.refs.names():
+        if not holdings.holds(digest.raw):
+            raise unsound(store, f"the ref '{name}' leads to {digest}, which is missing")
+        yield digest.raw
+    for event in store.refs.events():
+        if event.old is not None and event.time >= since:
+            yield event.old.raw
+    for change in noted_by_all(store.root):
+        if change.to is not None:
+            yield change.to.raw
+
+
+def _young(found: Found, others: Others) -> Iterator[bytes]:
+    """Objects that were written a short while ago, or that living processes count on: what they name is needed as well."""
+    for pack in found.holdings.packs:
+        if not _may_go(found, pack):
+            yield from (entry.digest.raw for entry in scan_pack(pack.now_at()).entries)
+    for folder, digest in _loose_objects(found.store.root):
+        if folder.name(digest) in others.uses or changed_ns(folder.path(digest)) >= found.young_ns:
+            yield digest.raw
+
+
+def _may_go(found: Found, pack: PackFile) -> bool:
+    return pack.sealed and pack.mtime_ns < found.young_ns and f"packs/{pack.name}" not in found.uses
+
+
+def _loose_objects(root: Path) -> Iterator[tuple[LooseFolder, Digest]]:
+    for folder in (LooseFolder(root), LooseFolder(root, "cache/objects")):
+        for digest in folder.digests():
+            yield folder, digest
+
+
+def changed_ns(path: Path) -> int:
+    """When a file was written, or put where it is: a rename tells in the second."""
+    try:
+        status = path.lstat()
+    except FileNotFoundError:
+        return 0
+    return max(status.st_mtime_ns, status.st_ctime_ns)
+
+
+def _plan_packs(found: Found) -> None:
+    objects = size = freed = 0
+    for pack in found.holdings.packs:
+        if not _may_go(found, pack):
+            continue
+        entries = scan_pack(pack.path).entries
+        dead = [entry for entry in entries if not found.holdings.needs(entry.digest.raw)]
+        bytes_dead = sum(HEADER_SIZE + entry.stored for entry in dead)
+        if len(dead) == len(entries):
+            found.dead_packs.append(pack)
+            bytes_dead = pack.size
+        elif bytes_dead * _WORTH >= pack.size:
+            found.mixed_packs.append(pack)
+        else:
+            continue
+        found.going.update(entry.digest.raw for entry in dead)
+        objects, size, freed = objects + len(dead), size + sum(entry.size for entry in dead), freed + bytes_dead
+    found.amount = Garbage(objects, size, freed, len(found.dead_packs), len(found.mixed_packs))
+
+
+def _plan_files(found: Found) -> None:
+    counts = {"objects": 0, "cache/objects": 0}
+    for folder, digest in _loose_objects(found.store.root):
+        identity = folder.identity(digest)
+        name = folder.name(digest)
+        if (
+            found.holdings.needs(digest.raw)
+            or identity is None
+            or max(identity[3:]) >= found.young_ns
+            or name in found.uses
+        ):
+            continue
+        found.files.append(LooseFile(name, digest, identity[2]))
+        found.going.add(digest.raw)
+        counts[folder.folder] += 1
+    amount, size = found.amount, sum(file.size for file in found.files)
+    found.amount = Garbage(
+        amount.objects + len(found.files),
+        amount.size + size,
+        amount.freed + size,
+        amount.packs_removed,
+        amount.packs_rewritten,
+        counts["objects"],
+        counts["cache/objects"],
+    )
+
+
+def _leftovers(root: Path, young_ns: int) -> Iterator[Path]:
+    """What killed processes left below ``tmp/``: nothing in it was changed since before the first that is at work began."""
+    for path in sorted((root / "tmp").iterdir()):
+        newest = changed_ns(path)
+        for folder, folders, files in os.walk(path):
+            for name in (*folders, *files):
+                newest = max(newest, changed_ns(Path(folder, name)))
+        if newest < young_ns:
+            yield path

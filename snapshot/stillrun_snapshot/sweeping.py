@@ -1,0 +1,188 @@
+"""Removing what nothing needs, beside writers and readers, so that being killed at any point loses nothing.
+
+Before a file goes, the gate is closed and refs are held still for a moment, and what was named or begun since is looked at.
+Packs that are needed in part are written anew, and made durable, before they go.
+"""
+
+from __future__ import annotations
+
+import mmap
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from itertools import groupby
+
+from stillrun_snapshot._disk import remove_quietly, sync_folder, writing
+from stillrun_snapshot._marking import PackFile
+from stillrun_snapshot._pack import PackEntry, PackWriter, pack_path, payload_content, scan_pack
+from stillrun_snapshot._presence import closed_gate
+from stillrun_snapshot.digest import Digest
+from stillrun_snapshot.garbage import Found, Garbage, LooseFile, changed_ns, unsound
+
+__all__ = ["sweep"]
+
+_TARGET = 64 << 20  # bytes of packs that are written anew together
+_BATCH = 500  # files that go while the gate is closed: some milliseconds
+
+Told = Callable[[str, int], None]
+
+
+def sweep(found: Found, told: Told = lambda _name, _size: None) -> Garbage:
+    """Remove what was found and is still not needed; how much went. told: is told each file and the bytes that it freed."""
+    return _Sweep(found, told).run()
+
+
+class _Sweep:
+    def __init__(self, found: Found, told: Told) -> None:
+        self._found, self._store, self._told = found, found.store, told
+        self._log_length = found.log_length
+        self._uses = found.uses
+        self._packs = {pack.name: pack for pack in found.holdings.packs}
+        self._objects = self._size = self._freed = 0
+
+    def run(self) -> Garbage:
+        with writing(self._store.root):
+            gone = self._remove_files()
+            whole = self._remove_dead_packs()
+            rewritten = self._rewrite_mixed_packs()
+            leftovers = self._remove_leftovers()
+        loose = sum(file.name.startswith("objects/") for file in gone)
+        return Garbage(
+            self._objects,
+            self._size,
+            self._freed,
+            whole,
+            rewritten,
+            loose,
+            len(gone) - loose,
+            leftovers,
+        )
+
+    @contextmanager
+    def _still(self) -> Iterator[None]:
+        """Nobody names anything, or begins to count on it, while the block runs; what was until then is marked as needed."""
+        with closed_gate(self._store.root, self._store.presence) as others, self._store.refs.held_still() as length:
+            if length != self._log_length:
+                self._found.holdings.mark_later(digest for _, digest in self._store.refs.names())
+                self._log_length = length
+            if new := others.uses - self._uses:
+                self._found.holdings.mark_later(self._objects_in(new))
+                self._uses |= new
+            yield
+
+    def _objects_in(self, files: frozenset[str]) -> Iterator[Digest]:
+        for name in files:
+            if name.startswith("packs/"):
+                pack = self._packs.get(name.removeprefix("packs/"))
+                path = (
+                    pack_path(self._store.root, name.removeprefix("packs/"), sealed=True)
+                    if pack is None
+                    else pack.now_at()
+                )
+                if path.exists():
+                    yield from (entry.digest for entry in scan_pack(path).entries)
+            else:
+                yield Digest("sha256:" + name[-65:].replace("/", ""))
+
+    def _is_dead(self, digest: Digest) -> bool:
+        return not self._found.holdings.needs(digest.raw)
+
+    def _remove_files(self) -> list[LooseFile]:
+        gone: list[LooseFile] = []
+        for _, group in groupby(enumerate(self._found.files), lambda item: item[0] // _BATCH):
+            with self._still():
+                gone += [file for _, file in group if self._remove_file(file)]
+        self._store.catalog.forget_seen(file.digest for file in gone)
+        return gone
+
+    def _remove_file(self, file: LooseFile) -> bool:
+        path = self._store.root / file.name
+        if not self._is_dead(file.digest) or file.name in self._uses:
+            return False
+        if not 0 < changed_ns(path) < self._found.young_ns:  # gone, or put anew
+            return False
+        path.unlink()
+        self._count(file.name, 1, file.size, file.size)
+        return True
+
+    def _remove_dead_packs(self) -> int:
+        gone: list[str] = []
+        for pack in self._found.dead_packs:
+            entries = scan_pack(pack.path).entries
+            with self._still():
+                if self._goes(pack, entries):
+                    pack.path.unlink()
+                    gone.append(pack.name)
+                    self._count(pack.path.name, len(entries), sum(e.size for e in entries), pack.size)
+        self._settle(gone)
+        return len(gone)
+
+    def _goes(self, pack: PackFile, entries: list[PackEntry]) -> bool:
+        return f"packs/{pack.name}" not in self._uses and all(self._is_dead(entry.digest) for entry in entries)
+
+    def _rewrite_mixed_packs(self) -> int:
+        done, group, total = 0, list[PackFile](), 0
+        for pack in [*self._found.mixed_packs, None]:
+            if group and (pack is None or total + pack.size > _TARGET):
+                done += self._rewrite(group)
+                group, total = [], 0
+            if pack is not None:
+                group.append(pack)
+                total += pack.size
+        return done
+
+    def _rewrite(self, packs: list[PackFile]) -> int:
+        """Write one pack of what is needed in several, then remove those; how many went."""
+        left: dict[str, list[PackEntry]] = {}
+        with self._still():  # what is needed by now is copied
+            pass
+        writer = PackWriter(self._store.root)
+        try:
+            for pack in packs:
+                left[pack.name] = self._copy(pack, writer)
+        finally:
+            writer.close()
+        sync_folder(self._store.root / "packs")
+        gone: list[str] = []
+        with self._still():
+            for pack in packs:
+                if self._goes(pack, left[pack.name]):
+                    pack.path.unlink()
+                    gone.append(pack.name)
+        for pack in packs:
+            if pack.name in gone:
+                dead = left[pack.name]
+                self._count(pack.path.name, len(dead), sum(e.size for e in dead), sum(60 + e.stored for e in dead))
+        self._settle(gone)
+        return len(gone)
+
+    def _copy(self, pack: PackFile, writer: PackWriter) -> list[PackEntry]:
+        """Copy what is needed of a pack, each checked; the entries that were left out."""
+        left: list[PackEntry] = []
+        with open(pack.path, "rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as view:
+            for entry in scan_pack(pack.path).entries:
+                payload = view[entry.offset : entry.offset + entry.stored]
+                if self._is_dead(entry.digest):
+                    left.append(entry)
+                elif payload_content(entry, payload) is None:
+                    raise unsound(self._store, f"{entry.digest} in {pack.path.name} is damaged")
+                else:
+                    writer.append(entry.digest, entry.codec, entry.size, payload)
+        return left
+
+    def _settle(self, gone: list[str]) -> None:
+        if gone:
+            sync_folder(self._store.root / "packs")
+            self._store.catalog.exchange(gone)
+
+    def _remove_leftovers(self) -> int:
+        for path in self._found.leftovers:
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                remove_quietly(path)
+        return len(self._found.leftovers)
+
+    def _count(self, name: str, objects: int, size: int, freed: int) -> None:
+        self._objects, self._size, self._freed = self._objects + objects, self._size + size, self._freed + freed
+        self._told(name, freed)

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import signal
 import subprocess
 
 import click
 
+from stillrun_cli.amounts import bytes_of, seconds_of
 from stillrun_cli.console import clean, common_options, print_json, print_table, short, size, store_option, word
 from stillrun_cli.env_make import lock_of
 from stillrun_cli.narrator import Narrator
 from stillrun_cli.settings import open_store
 from stillrun_engine.environments import pin, pinned, unpin
-from stillrun_engine.errors import EngineError
 from stillrun_engine.places import variables_in
 from stillrun_envs.lock import read_lock
 from stillrun_envs.prefix import Prefix, prefix_for, verify_prefix
@@ -35,8 +34,6 @@ __all__ = [
 ]
 
 _NOT_FOUND = 127  # as shells have it
-_UNITS = {"d": 86400, "h": 3600, "m": 60, "s": 1}
-_SIZES = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
 
 
 @click.command("build")
@@ -150,12 +147,8 @@ def gc_command(ctx: click.Context, unused_for: str, keep_size: str | None, dry_r
 
     Environments that are pinned or in use stay in any case.
     """
-    seconds = _amount(unused_for, _UNITS, "--unused-for", "a time such as 12h or 7d")
-    limit = (
-        None
-        if keep_size is None
-        else _amount(re.sub("[bB]$", "", keep_size), _SIZES, "--keep-size", "a size such as 20GB")
-    )
+    seconds = seconds_of(unused_for, "--unused-for")
+    limit = None if keep_size is None else bytes_of(keep_size, "--keep-size")
     with open_store(ctx) as store:
         keep = {lock for _, lock in pinned(store)}
         done = collect(store, unused_for_s=seconds, keep_bytes=limit, keep=keep, dry_run=dry_run)
@@ -213,10 +206,3 @@ def _verified_prefix(store: Store, digest: Digest, damage: list[str]) -> str | N
     except StillrunError as err:
         damage.append(str(err))
     return str(prefix.path)
-
-
-def _amount(text: str, units: dict[str, int], option: str, shape: str) -> int:
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([A-Za-z]?)", text.strip())
-    if match is None or match[2].lower() not in units:
-        raise EngineError(f"{option} {text!r} is not {shape}.")
-    return int(float(match[1]) * units[match[2].lower()])

@@ -8,6 +8,7 @@ import click
 
 from stillrun_cli.console import common_options, print_json, size
 from stillrun_cli.settings import open_store
+from stillrun_cli.store_gc import gc_command
 
 __all__ = ["store_group"]
 
@@ -45,3 +46,6 @@ def reindex(ctx: click.Context, as_json: bool) -> None:
         print_json({"store": str(store.root), **found})
     else:
         click.echo(f"{store.root}: {found['objects']:,} objects indexed.")
+
+
+store_group.add_command(gc_command)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Literal
@@ -22,7 +23,7 @@ from stillrun_snapshot.digest import Digest
 from stillrun_snapshot.errors import StoreError
 from stillrun_snapshot.store import Store
 
-__all__ = ["BuiltEnvironment", "Collected", "Kept", "Removed", "collect", "environments"]
+__all__ = ["BuiltEnvironment", "Collected", "Kept", "Removed", "built_trees", "collect", "environments"]
 
 State = Literal["ready", "changed", "outdated"]
 Kind = Literal["environment", "python", "unfinished", "bytecode"]
@@ -85,22 +86,34 @@ def environments(store: Store, *, keep: Collection[Digest] = (), look: bool = Tr
     return sorted(found, key=lambda one: one.last_used, reverse=True)
 
 
+def built_trees(store: Store) -> Iterator[Digest]:
+    """The records of what is in built environments and Pythons: needed as long as those are there."""
+    for place in ("envs", "pythons"):
+        for path in _folders(store, place):
+            try:
+                yield Digest.parse(marked(path).get("tree"))
+            except StoreError:  # a marker that is damaged: it is built again at its next use
+                continue
+
+
 def collect(
     store: Store,
     *,
     unused_for_s: int | None = None,
     keep_bytes: int | None = None,
     keep: Collection[Digest] = (),
+    going: Callable[[Digest], bool] = lambda _lock: False,
     dry_run: bool = False,
     clock: Clock = utc_now,
 ) -> Collected:
     """Remove environments that were not used for that long, and beyond ``keep_bytes`` those not used the longest.
 
-    keep: locks whose environments stay. In any case goes what nobody can use: environments of other versions or of locks
-    that are no longer kept, Pythons that no environment needs, leftovers of killed builders, bytecode without a source.
-    Two at once, or one beside builders, are harmless.
+    keep: locks whose environments stay. going: whether a lock is about to be removed from the store. In any case goes what
+    nobody can use: environments of other versions or of locks that are no longer kept, Pythons that no environment needs,
+    leftovers of killed builders, bytecode without a source. Two at once, or one beside builders, are harmless.
     """
     found = environments(store, keep=keep, look=False)
+    found = [replace(one, state="outdated") if one.lock and going(one.lock) else one for one in found]
     chosen = _chosen(found, unused_for_s, keep_bytes, clock())
     removed: list[Removed] = []
     kept: list[Kept] = []

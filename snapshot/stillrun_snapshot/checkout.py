@@ -17,7 +17,7 @@ from stillrun_snapshot.errors import ObjectCorrupt, StoreError
 from stillrun_snapshot.store import LOOSE_MIN, Store
 from stillrun_snapshot.tree import Entry, FileEntry, LinkEntry, tree_files
 
-__all__ = ["FIXED_TIME", "checkout", "export_tree"]
+__all__ = ["FIXED_TIME", "checkout", "checkouts", "drop_checkout", "export_tree"]
 
 FIXED_TIME = 315_532_800  # 1980-01-01 UTC: byte code is valid for a source file's time, so that has to stay the same
 _CACHE = "__pycache__"
@@ -34,6 +34,24 @@ def checkout(store: Store, tree: Digest) -> Path:
         if not _is_intact(store, tree, folder):
             _build(store, tree, folder)
     return folder
+
+
+def checkouts(store: Store) -> list[Digest]:
+    """Return the trees that are checked out in the store."""
+    found = (path.name for path in store.cache_dir("trees").iterdir() if path.is_dir())
+    return sorted(Digest(f"sha256:{name}") for name in found if len(name) == 64)
+
+
+def drop_checkout(store: Store, tree: Digest) -> int:
+    """Remove the shared folder of a tree; the bytes of the files that were in it. It is made anew when it is needed."""
+    folder = store.cache_dir("trees") / tree.hex
+    with writing(store.root), _only_builder(folder.with_suffix(".lock")):
+        size = sum(status[0] for status in _stamps(folder).values())
+        _manifest_path(folder).unlink(missing_ok=True)
+        old = store.root / "tmp" / fresh_name("old-tree")
+        folder.rename(old)
+        shutil.rmtree(old, ignore_errors=True)
+    return size
 
 
 def export_tree(store: Store, tree: Digest, out: Path, *, beside: Collection[str] = ()) -> None:

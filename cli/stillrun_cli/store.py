@@ -8,6 +8,7 @@ import click
 
 from stillrun_cli.console import common_options, print_json, size
 from stillrun_cli.settings import open_store
+from stillrun_cli.store_fsck import fsck_command
 from stillrun_cli.store_gc import gc_command
 
 __all__ = ["store_group"]
@@ -49,3 +50,4 @@ def reindex(ctx: click.Context, as_json: bool) -> None:
 
 
 store_group.add_command(gc_command)
+store_group.add_command(fsck_command)

@@ -15,15 +15,24 @@ from typing import Literal
 
 from stillrun_envs._holds import in_use, still, use_path
 from stillrun_envs._seal import on_disk
-from stillrun_envs.built import clear_unused_leftovers, discard_unused, extent, marked, suspects
+from stillrun_envs.built import changes_by_content, clear_unused_leftovers, discard_unused, extent, marked, suspects
 from stillrun_envs.prefix import bytecode_folder, usable_here
 from stillrun_snapshot.clock import Clock, utc_now
 from stillrun_snapshot.deferred import dataclass
 from stillrun_snapshot.digest import Digest
-from stillrun_snapshot.errors import StoreError
+from stillrun_snapshot.errors import StillrunError, StoreError
 from stillrun_snapshot.store import Store
 
-__all__ = ["BuiltEnvironment", "Collected", "Kept", "Removed", "built_trees", "collect", "environments"]
+__all__ = [
+    "BuiltEnvironment",
+    "Collected",
+    "Kept",
+    "Removed",
+    "built_trees",
+    "changed_folders",
+    "collect",
+    "environments",
+]
 
 State = Literal["ready", "changed", "outdated"]
 Kind = Literal["environment", "python", "unfinished", "bytecode"]
@@ -94,6 +103,25 @@ def built_trees(store: Store) -> Iterator[Digest]:
                 yield Digest.parse(marked(path).get("tree"))
             except StoreError:  # a marker that is damaged: it is built again at its next use
                 continue
+
+
+def changed_folders(store: Store, *, full: bool) -> Iterator[tuple[Path, str]]:
+    """Built environments and Pythons that are not as they were built, and what is another; each is built again when it is used.
+
+    full: read every file; otherwise those that look different to the file system than when they were built.
+    """
+    for place in ("envs", "pythons"):
+        for path in _folders(store, place):
+            try:
+                changes = suspects(path)
+                if full or changes:
+                    tree = store.get_record(Digest.parse(marked(path).get("tree")), "environment")
+                    changes = changes_by_content(path, tree, only=None if full else frozenset(changes.changed))
+            except (StillrunError, OSError) as err:
+                yield path, f"what it should be is not known ({err})"
+                continue
+            if changes:
+                yield path, str(changes)
 
 
 def collect(

@@ -245,6 +245,12 @@ class Catalog:
         rows = self.attempt(lambda connection: connection.execute(query).fetchall())
         return [Digest.of_raw(row[0]) for row in rows]
 
+    def all_entries(self) -> Iterator[Held]:
+        """Yield all that is known of packs, pack by pack."""
+        query = "SELECT pack, digest, codec, size, stored, offset FROM entries ORDER BY pack"
+        for row in self.attempt(lambda connection: connection.execute(query)):
+            yield row[0], PackEntry(Digest.of_raw(row[1]), *row[2:])
+
     def totals(self) -> tuple[int, int, int]:
         """Return objects in packs, their bytes, and the bytes they take there."""
         query = (

@@ -10,7 +10,7 @@ from stillrun_snapshot._disk import write_atomically
 from stillrun_snapshot.errors import StoreError, StoreVersion
 from stillrun_snapshot.record import canonical_bytes
 
-__all__ = ["FORMAT", "STORE_MARK", "create_store", "is_store", "mend_store"]
+__all__ = ["FORMAT", "STORE_MARK", "create_store", "expected_mark", "is_store", "mend_store"]
 
 FORMAT = 1
 STORE_MARK = "stillrun-store.json"
@@ -36,7 +36,7 @@ def is_store(root: Path) -> bool:
         version = json.loads(text)["format"]
     except (ValueError, KeyError, TypeError) as error:
         raise StoreError(
-            f"{root / STORE_MARK} cannot be read ({error}). Restore it: {_mark_bytes().decode()!r}."
+            f"{root / STORE_MARK} cannot be read ({error}). Restore it: {expected_mark().decode()!r}."
         ) from error
     if not isinstance(version, int) or version > FORMAT:
         raise StoreVersion(
@@ -50,7 +50,8 @@ def _belongs(name: str) -> bool:
     return name in _FOLDERS or name.startswith(("." + STORE_MARK, ".gitignore", "..gitignore"))
 
 
-def _mark_bytes() -> bytes:
+def expected_mark() -> bytes:
+    """Return what stands in the file that makes a folder a store."""
     return canonical_bytes({"format": FORMAT, "schema": "stillrun/store/1"}) + b"\n"
 
 
@@ -60,7 +61,7 @@ def create_store(root: Path) -> None:
     for name in _FOLDERS:
         (root / name).mkdir(exist_ok=True)
     write_atomically(root / ".gitignore", b"*\n", durable=False)  # a store in a work tree is not part of it
-    write_atomically(root / STORE_MARK, _mark_bytes(), durable=True)
+    write_atomically(root / STORE_MARK, expected_mark(), durable=True)
 
 
 def mend_store(root: Path) -> bool:

@@ -17,7 +17,7 @@ from stillrun_snapshot.errors import ObjectCorrupt, StoreError
 from stillrun_snapshot.store import LOOSE_MIN, Store
 from stillrun_snapshot.tree import Entry, FileEntry, LinkEntry, tree_files
 
-__all__ = ["FIXED_TIME", "checkout", "checkouts", "drop_checkout", "export_tree"]
+__all__ = ["FIXED_TIME", "changed_checkout", "checkout", "checkouts", "drop_checkout", "export_tree"]
 
 FIXED_TIME = 315_532_800  # 1980-01-01 UTC: byte code is valid for a source file's time, so that has to stay the same
 _CACHE = "__pycache__"
@@ -40,6 +40,26 @@ def checkouts(store: Store) -> list[Digest]:
     """Return the trees that are checked out in the store."""
     found = (path.name for path in store.cache_dir("trees").iterdir() if path.is_dir())
     return sorted(Digest(f"sha256:{name}") for name in found if len(name) == 64)
+
+
+def changed_checkout(store: Store, tree: Digest, *, full: bool) -> str | None:
+    """Return what is another in the shared folder of a tree, None when nothing is.
+
+    full: read every file; otherwise those that look different to the file system than when they were written.
+    """
+    folder = store.cache_dir("trees") / tree.hex
+    entries = dict(tree_files(store, tree))
+    present = _stamps(folder)
+    try:
+        manifest = json.loads(_manifest_path(folder).read_bytes())[1]
+    except (OSError, ValueError, LookupError, TypeError):
+        manifest = {}
+    for path in sorted(present.keys() | entries.keys()):
+        if path not in entries or path not in present:
+            return f"{path} is {'missing' if path in entries else 'not of it'}"
+        if (full or present[path] != manifest.get(path)) and not _holds(folder / path, entries[path]):
+            return f"{path} was changed"
+    return None
 
 
 def drop_checkout(store: Store, tree: Digest) -> int:

@@ -13,7 +13,12 @@ __all__ = ["take_in"]
 
 
 def take_in(
-    store: Store, blocks: Iterator[memoryview], promised: Digest, refused: Callable[[Digest, int], StillrunError]
+    store: Store,
+    blocks: Iterator[memoryview],
+    promised: Digest,
+    refused: Callable[[Digest, int], StillrunError],
+    *,
+    new: bool = False,
 ) -> int:
     """Keep what ``blocks`` hold when it is the object ``promised``, and return its length; otherwise keep nothing of it.
 
@@ -29,7 +34,7 @@ def take_in(
     first = next(blocks, memoryview(b""))
     if len(first) < LOOSE_MIN:
         check(digest_of(first), len(first))
-        store.put(first, compress=True)
+        store.put(first, compress=True, new=new)
     else:
-        store.put_blocks(chain([first], blocks), check)
+        store.put_blocks(chain([first], blocks), check, new=new)
     return sizes[0]

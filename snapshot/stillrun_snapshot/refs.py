@@ -166,6 +166,11 @@ class RefLog:
         """Return the number of changes after reading the whole chain; raises StoreError at the first bad line."""
         return sum(1 for _ in self.events())
 
+    def settle(self) -> None:
+        """Have the index take in what was set here last, so that it is known where the log ended."""
+        if self._own:
+            self.get("")
+
     def length(self) -> int:
         """Return the length of the log in bytes."""
         return self._path.stat().st_size if self._path.exists() else 0

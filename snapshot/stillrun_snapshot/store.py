@@ -79,6 +79,7 @@ class Store:
             try:
                 with writing(self.root):
                     self._packs.close()
+                self.refs.settle()
                 if self._new_seen and self.writable:
                     self.catalog.add_seen(self._new_seen)
                     self._new_seen = {}
@@ -134,8 +135,13 @@ class Store:
             blocks = blocks_of_file(source, limit)
             return self.put_blocks(blocks, lambda digest, count: _require_digest(path, digest, count, expect))
 
-    def put_blocks(self, blocks: Iterator[memoryview], check: Callable[[Digest, int], None] | None) -> Digest:
-        """Keep a stream of LOOSE_MIN bytes or more; what ``check`` raises of its digest and size is raised and nothing kept."""
+    def put_blocks(
+        self, blocks: Iterator[memoryview], check: Callable[[Digest, int], None] | None, *, new: bool = False
+    ) -> Digest:
+        """Keep a stream of LOOSE_MIN bytes or more; what ``check`` raises of its digest and size is raised and nothing kept.
+
+        new: as of ``put``.
+        """
         self._require_writable()
         self.presence.begin()
         with writing(self.root):
@@ -143,7 +149,7 @@ class Store:
             try:
                 if check is not None:
                     check(digest, size)
-                if self._hit(digest, size):
+                if not new and self._hit(digest, size):
                     remove_quietly(path)
                 else:
                     self._remember(digest, self._loose.take(path, digest))

@@ -8,18 +8,21 @@ from __future__ import annotations
 
 import mmap
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from itertools import groupby
 
 from stillrun_snapshot._disk import remove_quietly, sync_folder, writing
-from stillrun_snapshot._marking import PackFile
+from stillrun_snapshot._marking import PackFile, pack_files
 from stillrun_snapshot._pack import PackEntry, PackWriter, pack_path, payload_content, scan_pack
 from stillrun_snapshot._presence import closed_gate
 from stillrun_snapshot.digest import Digest
+from stillrun_snapshot.errors import StoreError
 from stillrun_snapshot.garbage import Found, Garbage, LooseFile, changed_ns, unsound
+from stillrun_snapshot.inspection import Finding
+from stillrun_snapshot.store import Store
 
-__all__ = ["sweep"]
+__all__ = ["drop_damaged", "sweep"]
 
 _TARGET = 64 << 20  # bytes of packs that are written anew together
 _BATCH = 500  # files that go while the gate is closed: some milliseconds
@@ -30,6 +33,53 @@ Told = Callable[[str, int], None]
 def sweep(found: Found, told: Told = lambda _name, _size: None) -> Garbage:
     """Remove what was found and is still not needed; how much went. told: is told each file and the bytes that it freed."""
     return _Sweep(found, told).run()
+
+
+def drop_damaged(store: Store, findings: Iterable[Finding], left: Collection[Digest]) -> None:
+    """Remove damaged copies of objects that are sound elsewhere or needed by nothing. left: needed, and to be had nowhere.
+
+    Where one of these is, its file stays, so that it can be mended another time.
+    """
+    places: dict[str, set[Digest]] = {}
+    for one in findings:
+        if one.kind in ("damaged", "cache"):
+            places.setdefault(one.place, set()).update(() if one.digest is None else (one.digest,))
+    places = {place: digests for place, digests in places.items() if not digests.intersection(left)}
+    with writing(store.root):
+        for pack in pack_files(store.root):
+            if pack.sealed and f"packs/{pack.path.name}" in places:
+                _rewrite_without(store, pack, places[f"packs/{pack.path.name}"])
+        for place, digests in places.items():
+            if place.startswith(("objects/", "cache/objects/")) and not all(_is_sound(store, each) for each in digests):
+                remove_quietly(store.root / place)
+
+
+def _is_sound(store: Store, digest: Digest) -> bool:
+    try:
+        store.verify(digest)
+    except StoreError:
+        return False
+    return True
+
+
+def _rewrite_without(store: Store, pack: PackFile, dropped: Collection[Digest]) -> None:
+    """Let another pack take the place of a sealed one, with all its entries but ``dropped``; what is unreadable goes."""
+    writer = PackWriter(store.root)
+    try:
+        with open(pack.path, "rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as view:
+            for entry in scan_pack(pack.path).entries:
+                payload = view[entry.offset : entry.offset + entry.stored]
+                if entry.digest not in dropped:  # whatever was not looked at stays as it is
+                    writer.append(entry.digest, entry.codec, entry.size, payload)
+    finally:
+        writer.close()
+    sync_folder(pack.path.parent)
+    with closed_gate(store.root, store.presence) as others:
+        if f"packs/{pack.name}" in others.uses:
+            return  # another time
+        pack.path.unlink()
+    sync_folder(pack.path.parent)
+    store.catalog.exchange([pack.name])
 
 
 class _Sweep:

@@ -72,8 +72,14 @@ def check_store(
     inspection = inspect(store, before, full=full, told=told)
     found = Soundness([Problem(one) for one in inspection.findings], inspection)
     ask_runs(store, found)
+    found.problems = [one for one in found.problems if one.needed_by or not _went(store, one.finding)]
     found.problems += [Problem(one) for one in _caches(store, inspection, full=full)]
     return found
+
+
+def _went(store: Store, finding: Finding) -> bool:
+    """Whether this, if no run needs it, is of a pack that was removed as garbage and that the index still knew."""
+    return finding.kind == "missing" and finding.digest is not None and not (store.root / finding.place).exists()
 
 
 def ask_runs(store: Store, found: Soundness) -> None:
@@ -90,7 +96,7 @@ def ask_runs(store: Store, found: Soundness) -> None:
 
 def _needs(store: Store, found: Soundness, lost: Mapping[Digest, Problem]) -> Iterator[tuple[str, Needed, str]]:
     """Every object that a run needs and that is not sound here; refs that lead nowhere."""
-    for name, digest in store.refs.names():
+    for name, digest in found.inspection.refs.items():
         kind, _, run = name.partition("/")
         if not found.inspection.has(digest):
             yield run, Needed(digest, f"what the ref {name} leads to"), "no sound copy of it is here"
@@ -104,7 +110,7 @@ def _needs_of(
 ) -> Iterator[tuple[str, Needed, str]]:
     """lost: objects of which there is a damaged copy, so that they were not left out when the run was carried here."""
     flow, _, own = name.partition("/")
-    carried = store.refs.get(evidence_ref(name)) is not None
+    carried = evidence_ref(name) in inspection.refs
     try:
         run = KeptRun(store, Pathspec(flow, own), digest, store.get_record(digest, "run"))
         for needed in needed_objects(run):
@@ -116,6 +122,8 @@ def _needs_of(
     except (ObjectMissing, ObjectCorrupt) as err:
         yield name, Needed(err.digest, "a record that names others"), "it cannot be read"
     except (StoreError, KeyError, TypeError, ValueError) as err:
+        if any(one.kind == "log" for one in inspection.findings):
+            return  # refs cannot be asked for, which is told already
         yield name, Needed(digest, "its records"), f"they are not what they should be ({err})"
 
 

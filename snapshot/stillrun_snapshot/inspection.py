@@ -54,6 +54,7 @@ class Inspection:
         default_factory=dict
     )  # of every object of which a copy was found that is not damaged
     lines: int = 0  # of the log
+    refs: dict[str, Digest] = field(default_factory=dict)  # as the log says, up to a line that is damaged
 
     def has(self, digest: Digest) -> bool:
         """Return whether a copy of the object was found in which no damage was seen."""
@@ -211,15 +212,14 @@ def _log(store: Store, before: Remembered, found: Inspection) -> Iterator[Findin
     """Read all lines, compare the last one that was known with what was known of it, and refs with what the lines say."""
     if before.log is not None:
         yield from _known_line(store.root / "log", *before.log)
-    state: dict[str, Digest] = {}
     try:
         for event in store.refs.events():
             found.lines = event.seq
-            _apply(state, event)
+            _apply(found.refs, event)
     except StoreError as err:
         yield Finding("log", "log", str(err))
         return
-    if dict(store.refs.names()) != state:
+    if dict(store.refs.names()) != found.refs:
         yield Finding(
             "index", "catalog.sqlite", "it has other refs than the log says; 'stillrun store reindex' makes it anew"
         )
@@ -248,10 +248,13 @@ def _index(
 ) -> Iterator[Finding]:
     """Compare the index with packs: what it knows and they do not hold is missing, if nothing else holds it."""
     there = {pack.name: (pack, scan) for pack, scan in scans}
+    for name, digests in before.gone.items():
+        place = f"packs/{name}.pack"
+        yield from (
+            Finding("missing", place, "the pack is gone", digest) for digest in digests if not found.has(digest)
+        )
     for name, (end, _) in before.packs.items():
-        if name not in there:
-            yield Finding("missing", f"packs/{name}.pack", "the index knows this pack, and it is not there")
-        elif there[name][1].size < end:
+        if name in there and there[name][1].size < end:
             size = there[name][1].size
             yield Finding("damaged", f"packs/{name}.pack", f"it ends at byte {size:,}, and went to byte {end:,}")
     for name, rows in _indexed(store):

@@ -20,7 +20,7 @@ from stillrun_snapshot.digest import Digest
 from stillrun_snapshot.errors import StillrunError
 from stillrun_snapshot.store import Store
 
-QUICK, ALL = 60, 1_000
+QUICK, ALL = 24, 1_000
 _BESIDE = (".lock", ".manifest")
 Change = Callable[[bytes, random.Random], bytes]
 

@@ -349,7 +349,7 @@ class Store:
             self._packs.close()
             self._packs.forget(gone)
             expunge_loose(self.root, gone)
-            expunge_packed(self.root, self._catalog, gone)
+            expunge_packed(self.root, self.catalog, gone)
 
     def scratch(self, name: str) -> Path:
         """Return a new folder below ``tmp/`` for unfinished work; the caller removes it."""

@@ -6,7 +6,7 @@ import sys
 
 from stillrun_cli.console import clean
 
-__all__ = ["hashing_progress"]
+__all__ = ["hashing_progress", "transfer_progress"]
 
 
 class hashing_progress:  # noqa: N801 - used as a function
@@ -36,6 +36,49 @@ class hashing_progress:  # noqa: N801 - used as a function
         if self._shown:
             done = self._bar.tasks[0].completed + count
             self._bar.update(self._task, description=clean(purpose)[:50], completed=done, total=done)
+
+    def __exit__(self, *exc: object) -> None:
+        if self._shown:
+            self._bar.stop()
+
+
+class transfer_progress:  # noqa: N801 - used as a function
+    """A bar of moved bytes with their speed and the time left, on a terminal; nothing elsewhere."""
+
+    def __init__(self, as_json: bool, what: str) -> None:
+        self._what = what
+        self._shown = not as_json and sys.stderr.isatty()
+        self._total = 0
+
+    def __enter__(self) -> transfer_progress:
+        if self._shown:
+            from rich.console import Console
+            from rich.progress import (
+                BarColumn,
+                DownloadColumn,
+                Progress,
+                TextColumn,
+                TimeRemainingColumn,
+                TransferSpeedColumn,
+            )
+
+            columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+            told = TextColumn("{task.description}")
+            self._bar = Progress(told, *columns, console=Console(stderr=True), transient=True)
+            self._bar.start()
+            self._task = self._bar.add_task(self._what, total=None)
+        return self
+
+    def expect(self, count: int) -> None:
+        """So many bytes more are to be moved."""
+        if self._shown:
+            self._total += count
+            self._bar.update(self._task, total=self._total)
+
+    def moved(self, what: str, count: int) -> None:
+        """So many bytes were moved."""
+        if self._shown:
+            self._bar.update(self._task, advance=count, description=clean(f"{self._what} {what}")[:50])
 
     def __exit__(self, *exc: object) -> None:
         if self._shown:

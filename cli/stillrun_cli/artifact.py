@@ -35,6 +35,7 @@ def artifact_command(ctx: click.Context, pathspec: str, out: Path | None, as_jso
     run, task, name = _find(store, pathspec)
     digest, artifact = run.artifact(task, name)
     for part in artifact["parts"]:
+        store.locate(Digest(part["digest"]))  # which fetches what was left in a remote
         store.verify(Digest(part["digest"]))
     if out is not None:
         with whole_file(out) as file:

@@ -14,6 +14,7 @@ from stillrun_cli.console import VERDICT_STYLES, clean, common_options, duration
 from stillrun_cli.debug import debug_command
 from stillrun_cli.difference import detail_lines
 from stillrun_cli.narrator import Narrator, counted
+from stillrun_cli.rest import bring_what_is_left
 from stillrun_cli.settings import caller, default_workers, open_store, reading
 from stillrun_engine.archive import KeptRun, open_run
 from stillrun_engine.environments import find_lock
@@ -113,6 +114,7 @@ def replay_command(
             if debug:
                 return int(ctx.invoke(debug_command, pathspec=str(spec)))
         run = open_run(store, spec)
+        bring_what_is_left(run, offline=offline, as_json=as_json)
         request = ReplayRequest(
             reading(caller(), store, run.record.get("namespace")),
             max_workers=max_workers or default_workers(),

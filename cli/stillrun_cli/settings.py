@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import click
@@ -13,6 +14,7 @@ from stillrun_cli.here import caller_here
 from stillrun_engine.caller import Caller
 from stillrun_engine.reads import ReadService
 from stillrun_engine.store_place import default_store
+from stillrun_snapshot.digest import Digest
 from stillrun_snapshot.store import Store
 
 __all__ = ["caller", "default_workers", "open_store", "reading", "store_path"]
@@ -26,8 +28,20 @@ def store_path(ctx: click.Context) -> Path:
 def open_store(ctx: click.Context, *, create: bool = False) -> Store:
     """The store of this command; closed when the command ends."""
     store = Store.open(store_path(ctx), create=create)
+    store.lender = partial(_lent, store)
     ctx.call_on_close(store.close)
     return store
+
+
+def _lent(store: Store, digest: Digest) -> bool:
+    """Fetch an object that was left in a remote, and say so."""
+    from stillrun_cli.console import size
+    from stillrun_engine.remote_lending import lend
+
+    def told(remote: str, purpose: str, count: int) -> None:
+        click.echo(f"fetched {purpose} ({size(count)}) from {remote}", err=True)
+
+    return lend(store, digest, os.environ, told)
 
 
 def caller(python: str | None = None) -> Caller:

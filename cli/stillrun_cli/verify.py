@@ -10,6 +10,7 @@ import click
 
 from stillrun_cli.console import clean, common_options, paint, print_json, size
 from stillrun_cli.progress import hashing_progress
+from stillrun_cli.rest import tell_what_is_left
 from stillrun_cli.settings import open_store
 from stillrun_engine.archive import open_run
 from stillrun_engine.pathspec import parse_pathspec
@@ -72,6 +73,8 @@ def verify_command(
         head = {"run": found.runs[0].run} if pathspec is not None else {"store": str(store.root)}
         print_json({**head, **_facts(found)})
     else:
+        if pathspec is not None:
+            tell_what_is_left(run)
         _tell(found, str(run.spec) if pathspec is not None else str(store.root))
     return 0 if found.sound else 2
 

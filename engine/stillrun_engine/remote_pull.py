@@ -29,7 +29,7 @@ from stillrun_snapshot.lease import Lease
 from stillrun_snapshot.refs import RefChange
 from stillrun_snapshot.store import Store
 
-__all__ = ["Pulled", "fetched_ref", "find_there", "pull_run"]
+__all__ = ["Pulled", "fetch_objects", "fetched_ref", "find_there", "pull_run"]
 
 _FOLDER = "fetch"
 
@@ -106,6 +106,17 @@ def pull_run(
     _merge_tags(store, manifest)
     _note_left(store, remote, manifest, run, bool(left))
     return Pulled(run, fetch.count, progress.bytes, len(left), sum(one.size or 0 for one in left), added)
+
+
+def fetch_objects(
+    store: Store, remote: OpenRemote, manifest: Manifest, needed: Mapping[Digest, Needed], told: Progress | None = None
+) -> int:
+    """Fetch what is not here of some objects that a manifest tells of; the bytes that came."""
+    progress = Silent(told)
+    with _folder(store) as folder, Crew() as crew:
+        _Fetch(store, remote, manifest, folder, crew, progress).all(needed)
+    store.sync()
+    return progress.bytes
 
 
 class _Fetch:

@@ -49,6 +49,7 @@ class Store:
         self._packs = PackFolder(root, self.catalog, self.presence)
         self._seen: dict[Digest, Identity] = {}
         self._new_seen: dict[Digest, Identity] = {}
+        self.lender: Callable[[Digest], bool] | None = None  # may put an object here that is asked for and not held
         self.catalog.refresh()
         self.refs = RefLog(root, self.catalog, self._lock, before=self.sync, holds=self._is_kept, clock=clock)
         if writable:
@@ -248,6 +249,14 @@ class Store:
     def locate(self, digest: Digest) -> Location:
         """Return where the object's bytes can be read raw; loose files are not hashed (see ``checked``)."""
         digest = Digest(digest)
+        try:
+            return self._located(digest)
+        except ObjectMissing:
+            if not self._lent(digest):
+                raise
+        return self._located(digest)
+
+    def _located(self, digest: Digest) -> Location:
         with self._lock:
             identity = self._loose.identity(digest)
             if identity is not None and not self._packs.wrote(digest):
@@ -282,7 +291,7 @@ class Store:
     def verify(self, digest: Digest) -> int:
         """Return the object's length after hashing all of it; raises ObjectMissing or ObjectCorrupt."""
         digest = Digest(digest)
-        found = self._find(digest)
+        found = self._find(digest, lend=False)
         if isinstance(found, bytes):
             return len(found)
         actual, size = digest_of_file(found)
@@ -379,7 +388,7 @@ class Store:
         """Set what a process that died had noted, as far as its objects are here."""
         self.refs.set([change for change in changes if change.to is not None and self._is_kept(change.to)])
 
-    def _find(self, digest: Digest) -> bytes | Path:
+    def _find(self, digest: Digest, *, lend: bool = True) -> bytes | Path:
         """Return the checked bytes of a packed object or the path of a loose one."""
         with self._lock:
             if not self._packs.wrote(digest) and self._loose.identity(digest) is not None:
@@ -390,13 +399,20 @@ class Store:
         for folder in (self._loose, self._spare):
             if folder.identity(digest) is not None:
                 return folder.path(digest)
-        raise self._missing(digest)
+        missing = self._missing(digest)
+        if lend and not isinstance(missing, ObjectRedacted) and self._lent(digest):
+            return self._find(digest, lend=False)
+        raise missing
 
     def _missing(self, digest: Digest) -> ObjectMissing:
         """Why an object is not here: it was never kept, or it was redacted."""
         from stillrun_snapshot.redaction import redacted_error
 
         return redacted_error(self, digest) or ObjectMissing(digest, self.root)
+
+    def _lent(self, digest: Digest) -> bool:
+        """Whether somebody else has put here what is not held; without the lock: others may have to work for it."""
+        return self.lender is not None and self.lender(digest)
 
     def _size(self, digest: Digest) -> int | None:
         size = self._kept_size(digest)

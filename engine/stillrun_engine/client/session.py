@@ -6,6 +6,7 @@ import getpass
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -72,12 +73,20 @@ def absent_is_told() -> Iterator[None]:
         raise Absent(str(err)) from None
 
 
+def _lent(store: Store, digest: Digest) -> bool:
+    """Fetch what was left in a remote."""
+    from stillrun_engine.remote_lending import lend  # which few need
+
+    return lend(store, digest, os.environ)
+
+
 class Session:
     """One store and what was read of it."""
 
     def __init__(self, root: Path, runs: str = "runs") -> None:
         """runs: where the refs of what is listed are, ``runs`` or ``spins``."""
         self.store = Store.open(root, create=False)
+        self.store.lender = partial(_lent, self.store)
         self.runs = runs
         self._records: dict[str, Record] = {}
         self._held: dict[str, bytes] = {}

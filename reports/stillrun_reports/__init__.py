@@ -1,1 +1,1 @@
-"""Pages and exports, rendered from records alone. Nothing here yet but the place that the layers leave for it."""
+"""Pages and exports, rendered from records alone: first the report (`report.py`), then all others from it (`formats.py`)."""

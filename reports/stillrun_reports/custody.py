@@ -1,0 +1,98 @@
+"""Chain of custody: what the log of refs says of a run, and who has signed it; and whether every object still is what it was."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+from stillrun_engine.closure import Needed, check_objects, needed_objects
+from stillrun_engine.run_refs import left_behind
+from stillrun_reports.reading import Reading
+from stillrun_snapshot.digest import Digest
+from stillrun_snapshot.errors import StillrunError
+from stillrun_snapshot.refs import RefEvent
+from stillrun_snapshot.store import Store
+
+__all__ = ["custody_of", "integrity_of"]
+
+_DAMAGE_TOLD = 200
+
+
+def integrity_of(reading: Reading, told: Callable[[Needed, int], None] | None = None, *, check: bool) -> dict[str, Any]:
+    """Hash every object that the run stands on. check: False only says that nothing was hashed."""
+    found: dict[str, Any] = {"checked": check, "objects": 0, "bytes": 0, "damaged": [], "damaged_count": 0}
+    found["absent"] = [{"digest": one.digest, "purpose": one.purpose} for one in left_behind(reading.run)]
+    if not check:
+        return found
+    absent = {one["digest"] for one in found["absent"]}
+    needed = (one for one in needed_objects(reading.run, reading.tasks) if one.digest not in absent)
+    count, total, damaged = check_objects(reading.store, needed, told)
+    found["damaged"] = [
+        {"digest": one.needed.digest, "purpose": one.needed.purpose, "problem": one.problem}
+        for one in damaged[:_DAMAGE_TOLD]
+    ]
+    return {**found, "objects": count, "bytes": total, "damaged_count": len(damaged)}
+
+
+def custody_of(reading: Reading) -> dict[str, Any]:
+    """The lines of the log that are of this run, its tasks counted by step; the whole chain is checked on the way."""
+    run, store = reading.run.pathspec, reading.store
+    events: list[dict[str, Any]] = []
+    tasks: Counter[str] = Counter()
+    spans: dict[str, list[RefEvent]] = {}
+    last: RefEvent | None = None
+    for event in store.refs.events():
+        last = event
+        kind, _, rest = event.name.partition("/")
+        if kind == "tasks" and rest.startswith(run + "/"):
+            step = rest.split("/")[2]
+            tasks[step] += 1
+            spans.setdefault(step, [event, event])[1] = event
+        elif rest == run or rest.startswith(run + "/"):
+            events.append(_event(event, kind))
+    events += [_tasks_event(count, *spans[step]) for step, count in tasks.items()]
+    return {
+        "log": {"lines": last.seq, "last": last.line, "time": last.time} if last else None,
+        "events": sorted(events, key=lambda one: (one["seq"], one["ref"])),
+        "signatures": _signatures(store, run),
+        "carried_here": store.refs.get(f"evidence/{run}") is not None,
+    }
+
+
+def _event(event: RefEvent, kind: str) -> dict[str, Any]:
+    what = "removed" if event.new is None else "made" if event.old is None else "moved"
+    told = {"kind": kind, "what": what, "count": 1, "seq": event.seq, "last_seq": event.seq, "time": event.time}
+    return {**told, "ref": event.name, "to": event.new, "line": event.line}
+
+
+def _tasks_event(count: int, first: RefEvent, last: RefEvent) -> dict[str, Any]:
+    told = {"kind": "tasks", "what": "made", "count": count, "seq": first.seq, "last_seq": last.seq, "time": last.time}
+    ref = first.name if count == 1 else first.name.rsplit("/", 1)[0] + "/*"
+    return {**told, "ref": ref, "to": first.new if count == 1 else None, "line": last.line}
+
+
+def _signatures(store: Store, run: str) -> list[dict[str, Any]]:
+    """What each signature of the run says. Whether it is sound is not looked into here."""
+    return [_signature(store, name, digest) for name, digest in store.refs.names(f"signatures/{run}/")]
+
+
+def _signature(store: Store, name: str, digest: Digest) -> dict[str, Any]:
+    told: dict[str, Any] = {"ref": name, "record": digest, "signer": None, "meaning": None, "time": None}
+    told |= {"of": None, "keys": [], "problem": None}
+    try:
+        envelope = store.get_record(digest, "signature")
+        statement = json.loads(base64.b64decode(envelope["payload"], validate=True))
+        told |= {field: _text(statement.get(field)) for field in ("signer", "meaning", "time")}
+        told["of"] = _text(statement.get("record"))
+        told["keys"] = [_text(one.get("keyid")) for one in envelope["signatures"]]
+    except (StillrunError, KeyError, TypeError, AttributeError, ValueError, binascii.Error) as err:
+        told["problem"] = f"it cannot be read: {err}"
+    return told
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) else None

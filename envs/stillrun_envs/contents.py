@@ -12,6 +12,7 @@ import re
 import tarfile
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
+from email.message import Message
 from email.parser import HeaderParser
 from typing import Any, BinaryIO, Literal
 
@@ -31,6 +32,7 @@ _DIST_INFO = re.compile(
 )
 _INFO_MAX = 64 << 20  # bytes of package metadata that are read
 _WINDOW_MAX = 128 << 20
+_NAME_MAX = 60  # characters of a licence that is named; what is longer is its text
 _SPOILED = (
     OSError,
     ValueError,
@@ -99,8 +101,18 @@ def _wheel_facts(stream: BinaryIO) -> PackageFacts:
         if archive.getinfo(name).file_size > _INFO_MAX:
             raise ValueError(f"its {name} is too large")
         said = HeaderParser().parsestr(archive.read(name).decode("utf-8", "replace"))
-    licence = said.get("License-Expression") or said.get("License") or ""
-    return PackageFacts(tuple(said.get_all("Requires-Dist", [])), licence.strip(), (said.get("Summary") or "").strip())
+    return PackageFacts(tuple(said.get_all("Requires-Dist", [])), _licence(said), (said.get("Summary") or "").strip())
+
+
+def _licence(said: Message) -> str:
+    """The expression, else a short name, else what the classifiers say, else the text that stands for it."""
+    expression, told = (str(said.get(name) or "").strip() for name in ("License-Expression", "License"))
+    if expression or (told and "\n" not in told and len(told) <= _NAME_MAX):
+        return expression or told
+    classes = [
+        str(one).rpartition(" :: ")[2] for one in said.get_all("Classifier", []) if str(one).startswith("License ::")
+    ]
+    return ", ".join(classes) or told
 
 
 def _conda_facts(stream: BinaryIO, file: str) -> PackageFacts:

@@ -43,8 +43,21 @@ def _reproduced(report: Report) -> tuple[str, str]:
         return "not_shown", "No replay of the run as it was."
     word = report["verdict"]["word"].lower()
     if replay["verdict"] in ("identical", "equivalent", "within_tolerance"):
-        return "shown", f"Replayed as {replay['run']}: {word}."
-    return "partly", f"Replayed as {replay['run']}, and the result was: {word}."
+        return "partly", f"Replayed as {replay['run']}: {word}."
+    return "not_shown", f"Replayed as {replay['run']}, and the result was: {word}."
+
+
+def _independent(report: Report) -> tuple[str, str]:
+    """A replay by somebody else on another machine shows it; one by the same people is half of it."""
+    state, text = _reproduced(report)
+    replay = report["replay"]
+    if state != "partly":
+        return state, text
+    who = next((one["user"] for one in report["replays"] if one["run"] == replay["run"]), None)
+    others = who is not None and who != report["run"]["user"]
+    if others and not replay["machine"]["same"]:
+        return "shown", f"{text[:-1]}, by {who} on another machine."
+    return "partly", f"{text[:-1]}, {f'by {who}' if others else 'not known to be by somebody else'}."
 
 
 def _copies(report: Report) -> tuple[str, str]:
@@ -95,7 +108,7 @@ def _logged(report: Report) -> tuple[str, str]:
 
 
 def _kept_since(report: Report) -> tuple[str, str]:
-    return "partly", f"Kept since {report['run']['started']}; records are never changed in place."
+    return "partly", f"Kept since {report['run']['started'][:10]}; records are never changed in place."
 
 
 def _documented(report: Report) -> tuple[str, str]:
@@ -205,7 +218,7 @@ _CLAUSES = (
         _SR,
         "Validation",
         "Independent parties can repeat and challenge it.",
-        _reproduced,
+        _independent,
         "replay",
         "Who replayed is a user's name. Challenge, benchmarks and outcome analysis are people's work.",
     ),
@@ -229,7 +242,7 @@ _CLAUSES = (
         _ACM,
         "Results Reproduced",
         "Others got the main results with the authors' artifacts.",
-        _reproduced,
+        _independent,
         "replay",
         "Counts only when somebody else replayed it, on their own machine.",
     ),
@@ -237,7 +250,7 @@ _CLAUSES = (
         _NISO,
         "ORO / ROR-R",
         "Open research objects; results reproduced by others with them.",
-        _reproduced,
+        _independent,
         "replay",
         "As for ACM: availability and independence are outside of this report.",
     ),

@@ -32,6 +32,7 @@ class Format:
 
 
 FORMATS: Mapping[str, Format] = {
+    "html": Format("stillrun_reports.page.writing", "write_page", "one page for people"),
     "json": Format("stillrun_reports.report", "write_report", "the report itself, which all others are made from"),
 }
 """By the word of --format, in the order in which they are written."""

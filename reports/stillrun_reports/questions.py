@@ -34,10 +34,11 @@ def _entry(question: str, answer: tuple[str, str], where: str, command: str) -> 
 
 def _who(report: Report) -> tuple[str, str]:
     run = report["run"]
-    ended = f"ended {run['finished']}" if run["finished"] else "it has no end"
+    ended = f"ended {_moment(run['finished'])}" if run["finished"] else "it has no end"
     who = run["user"] or "an unknown user"
     machine = run["machine"]
-    text = f"{who} ran {run['flow']} on {machine['system']} {machine['machine']} at {run['started']}; {ended} ({run['status']})."
+    where = f"{machine['system']} {machine['machine']}"
+    text = f"{who} ran {run['flow']} on {where} at {_moment(run['started'])}; {ended} ({run['status']})."
     return ("yes" if run["user"] and run["finished"] else "partly"), text
 
 
@@ -105,7 +106,7 @@ def _last(report: Report) -> tuple[str, str]:
         return "unknown", "Never, as far as this store knows."
     when = next((one["started"] for one in report["replays"] if one["run"] == replay["run"]), report["run"]["started"])
     counts = ", ".join(f"{count} {level.replace('_', ' ')}" for level, count in replay["counts"].items())
-    text = f"{when} as {replay['run']}: {counts or 'no result to compare'}"
+    text = f"{_moment(when)} as {replay['run']}: {counts or 'no result to compare'}"
     if any(replay["changed"].values()):
         return "unknown", f"{text}; but something was changed on purpose."
     whole = replay["scope"] == report["run"]["name"] and not replay["not_replayed"]
@@ -153,6 +154,10 @@ def _left_out(report: Report) -> tuple[str, str]:
             f"Not kept, and named in this report: {', '.join(parts)}. What was not checked is listed below.",
         )
     return "yes", "Nothing that the records know of. What was not checked is listed below."
+
+
+def _moment(time: str) -> str:
+    return f"{time[:10]} {time[11:19]} UTC"
 
 
 def _count(number: int, what: str) -> str:

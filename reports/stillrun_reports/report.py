@@ -149,17 +149,31 @@ def _steps(reading: Reading, tasks: list[dict[str, Any]]) -> list[dict[str, Any]
     """The steps of the flow, its graph, and the source of each."""
     described = reading.run.description["steps"]
     sources, places = step_sources(reading), reading.run.record["steps"]
-    nodes = graph_of(described, tasks)
+    nodes, takes = graph_of(described, tasks), _takes(reading)
     return [
         {
             **node,
             "doc": step["doc"],
             "decorators": _decorators(step),
+            "takes": takes.get(step["name"], []),
             "environment": places[step["name"]]["environment"] if step["name"] in places else None,
             "source": sources.get(step["name"]),
         }
         for step, node in zip(described, nodes, strict=True)
     ]
+
+
+def _takes(reading: Reading) -> dict[str, list[dict[str, str | None]]]:
+    """By step: the artifacts that its first task was handed, each with the step that made it."""
+    makers = {digest: task["step"] for task in reading.tasks for digest in reading.made(task).values()}
+    found: dict[str, list[dict[str, str | None]]] = {}
+    for task in reading.tasks:
+        if task["step"] not in found:
+            given: dict[str, str] = {}
+            for parent in task["inputs"]:
+                given.update(reading.task_of(parent["record"])["artifacts"])
+            found[task["step"]] = [{"name": name, "step": makers.get(given[name])} for name in sorted(given)]
+    return found
 
 
 def _decorators(step: Record) -> list[dict[str, Any]]:

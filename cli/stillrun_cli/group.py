@@ -49,6 +49,7 @@ _COMMANDS = {
         "redact_command",
         "Take an object's bytes out of the store, by a signed tombstone.",
     ),
+    "audit": ("stillrun_cli.audit", "audit_command", "Write a report of a run for people who doubt it."),
     "export": ("stillrun_cli.carry", "export_command", "Put runs in one file that replays anywhere."),
     "import": ("stillrun_cli.carry", "import_command", "Take in the runs of a file that 'export' wrote."),
     "forget": ("stillrun_cli.forget", "forget_command", "Forget runs; the log says why."),

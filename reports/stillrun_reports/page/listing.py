@@ -12,6 +12,12 @@ from stillrun_reports.page.text import plain
 
 __all__ = ["diff_lines", "python_lines"]
 
+_WORDS, _TEXTS, _NAMES = (
+    ("k", "kn", "kc", "ow", "bp"),
+    ("s", "s1", "s2", "sd", "sa", "si", "se"),
+    ("nf", "fm", "nc", "nd"),
+)
+_COLOURED = frozenset((*_WORDS, *_TEXTS, *_NAMES, "c1", "c", "cm", "mi", "mf", "m"))
 _HIGHLIGHT_MAX = 100_000  # characters; longer code is shown without colours
 
 
@@ -35,12 +41,6 @@ def python_lines(code: str, first: int) -> Markup:
         f'<span class="ln" data-n="{first + number}">{"".join(line)}\n</span>' for number, line in enumerate(lines)
     )
     return Markup("".join(spans))  # noqa: S704 - every piece is escaped above
-
-
-_COLOURED = frozenset(
-    ("k", "kn", "kc", "ow", "s", "s1", "s2", "sd", "sa", "si", "se", "c1", "c", "cm")
-    + ("mi", "mf", "m", "nf", "fm", "nc", "nd", "bp")
-)
 
 
 def diff_lines(lines: Iterable[str]) -> Markup:

@@ -39,14 +39,14 @@ STATES: Mapping[str, State] = {
     "not_run": State("did not run", "N", "none"),
     "not_replayed": State("not replayed", "N", "none"),
     "damaged": State("damaged", "B", "bad"),
-    "yes": State("yes", "Y", "good"),
-    "partly": State("partly", "P", "warn"),
-    "no": State("no", "N", "bad"),
-    "unknown": State("not known", "U", "none"),
-    "shown": State("shown", "S", "good"),
-    "not_shown": State("not shown", "N", "none"),
-    "finding": State("finding", "F", "bad"),
-    "note": State("note", "N", "none"),
+    "yes": State("yes", "✓", "good"),
+    "partly": State("partly", "~", "warn"),
+    "no": State("no", "✕", "bad"),
+    "unknown": State("not known", "?", "none"),
+    "shown": State("shown", "✓", "good"),
+    "not_shown": State("not shown", "\N{EN DASH}", "none"),
+    "finding": State("finding", "!", "bad"),
+    "note": State("note", "i", "none"),
 }
 """By the words of report.json."""
 

@@ -19,6 +19,13 @@ $(VENV)/.dev: pyproject.toml | $(BIN)/stillrun
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --editable . --group dev
 	@touch $@
 
+# The RO-Crate 1.1 context, which the validator would fetch, comes with a release of rocrate
+$(VENV)/.validators: pyproject.toml | $(BIN)/stillrun
+	$(PYTHON) -m venv $(VENV)/validators
+	$(BIN)/uv pip install --quiet --python $(VENV)/validators/bin/python --group validators
+	$(BIN)/uv pip install --quiet --python $(VENV)/validators/bin/python --no-deps --target $(VENV)/validators/context rocrate==0.15.0
+	@touch $@
+
 demo: $(BIN)/stillrun
 	@$(BIN)/python fixtures/demo/demo.py
 
@@ -28,7 +35,7 @@ demo-conda: $(VENV)/.dev
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest $(SIDE_BY_SIDE)
 
-test-full: $(VENV)/.dev
+test-full: $(VENV)/.dev $(VENV)/.validators
 	$(BIN)/python -m pytest $(SIDE_BY_SIDE) -m ""
 
 lint: $(VENV)/.dev

@@ -19,9 +19,10 @@ from stillrun_envs.lock import Lock, PinnedPackage, read_lock
 from stillrun_envs.platforms import PLATFORMS, Target, platform_of
 from stillrun_snapshot.deferred import dataclass
 from stillrun_snapshot.digest import Digest
+from stillrun_snapshot.errors import StoreError
 from stillrun_snapshot.store import Store
 
-__all__ = ["Chain", "Change", "chains_to", "changes_between"]
+__all__ = ["Chain", "Change", "chains_to", "changes_between", "needs_within"]
 
 Kind = Literal["added", "removed", "changed"]
 Chain = tuple[str, ...]  # "pandas >=2", "numpy >=1.26": from what was asked for to the package
@@ -67,6 +68,18 @@ def chains_to(store: Store, lock: Digest, name: str) -> list[Chain]:
     if not nodes:
         raise LockError(f"lock {lock.hex[:12]} has no package {name}; 'stillrun env show' lists what it has.")
     return [chain for node in nodes for chain in needs.chains(node)]
+
+
+def needs_within(store: Store, lock: Digest) -> dict[Digest, tuple[Digest, ...]]:
+    """For each package whose file is here and can be read: the packages of the same lock that it asks for, by digest."""
+    needs, found = _Needs(store, lock), dict[Digest, tuple[Digest, ...]]()
+    for one in needs.packages.values():
+        try:
+            nodes = {node for node, _ in needs.of(one)}
+        except (LockError, StoreError):
+            continue
+        found[one.digest] = tuple(sorted(needs.packages[node].digest for node in nodes))
+    return found
 
 
 class _Needs:
@@ -123,9 +136,10 @@ class _Needs:
 
     @cached_property
     def _edges(self) -> dict[_Node, list[tuple[_Node, str]]]:
-        return {node: list(self._of(one)) for node, one in self.packages.items()}
+        return {node: list(self.of(one)) for node, one in self.packages.items()}
 
-    def _of(self, one: PinnedPackage) -> Iterator[tuple[_Node, str]]:
+    def of(self, one: PinnedPackage) -> Iterator[tuple[_Node, str]]:
+        """What a package asks for of the lock, and how it says so."""
         for text in package_facts(self.store, one).depends:
             if one.manager == "conda":
                 node = ("conda", text.split(" ")[0].rpartition("::")[2].lower())

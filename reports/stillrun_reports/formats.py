@@ -34,6 +34,12 @@ class Format:
 FORMATS: Mapping[str, Format] = {
     "html": Format("stillrun_reports.page.writing", "write_page", "one page for people"),
     "json": Format("stillrun_reports.report", "write_report", "the report itself, which all others are made from"),
+    "ro-crate": Format("stillrun_reports.evidence.writers", "write_crate_of", "a Provenance Run Crate, RO-Crate 1.1"),
+    "cyclonedx": Format("stillrun_reports.evidence.writers", "write_bills", "bills of materials, CycloneDX 1.6"),
+    "slsa": Format("stillrun_reports.evidence.writers", "write_slsa", "in-toto statements: SLSA provenance, verdicts"),
+    "prov": Format("stillrun_reports.evidence.writers", "write_prov", "who used and made what, PROV-JSON"),
+    "junit": Format("stillrun_reports.evidence.writers", "write_junit", "tasks and judgements as tests, JUnit XML"),
+    "markdown": Format("stillrun_reports.evidence.writers", "write_summary", "a summary for the page of a CI job"),
 }
 """By the word of --format, in the order in which they are written."""
 

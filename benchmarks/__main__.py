@@ -19,6 +19,7 @@ from benchmarks.client import client
 from benchmarks.environments import environments
 from benchmarks.judging import judging
 from benchmarks.measure import Command, alternate, median
+from benchmarks.upkeep import upkeep
 
 ROOT = Path(__file__).parent
 CACHE = ROOT.parent / ".cache" / "benchmarks"
@@ -205,6 +206,10 @@ def judged(bench: Bench) -> None:
     judging(bench.work / "judging", bench.flows, ROUNDS)
 
 
+def upkept(bench: Bench) -> None:
+    upkeep(bench.work / "upkeep", ROUNDS)
+
+
 def client_read(bench: Bench) -> None:
     bench.flow("wide_foreach", WIDTH="10000")[OURS].run()
     bench.flow("wide_foreach", WIDTH="100")[THEIRS].run()
@@ -234,6 +239,7 @@ ALL: dict[str, Callable[[Bench], None]] = {
     "replay": replay,
     "environments": built,
     "judging": judged,
+    "upkeep": upkept,
     "client": client_read,
 }
 
@@ -259,6 +265,7 @@ def compare(names: Sequence[str], work: Path, flows: Path) -> None:
     alone: dict[str, Callable[[], None]] = {  # they need neither product in a venv of its own
         "environments": lambda: environments(work / "environments", ROUNDS),
         "judging": lambda: judging(work / "judging", flows, ROUNDS),
+        "upkeep": lambda: upkeep(work / "upkeep", ROUNDS),
     }
     if set(names) <= alone.keys():
         print(f"| work (medians, {ROUNDS} rounds, {os.cpu_count()} cores) | {OURS} | other | ratio | goal |")

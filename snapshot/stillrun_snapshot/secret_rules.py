@@ -93,11 +93,13 @@ _NAME = rb"(?P<name>passw(?:or)?d|passphrase|pwd|secret(?:_?key)?|key|token)[0-9
 _NAMES = (b"passw", b"passphrase", b"pwd", b"secret", b"token", b"key")
 _KEY_OF = rb"(?i)(?:api|access|auth|private|encryption|account|signing)[_-]?\Z"
 
+_EDGE = rb"(?:(?<![A-Za-z0-9_])|(?<=\\[nrt]))"  # a new word, also behind the escape of a line's end
+
 RULES: tuple[Rule, ...] = (
     Rule(
         "aws-access-key-id",
         (b"AKIA", b"ASIA"),
-        rb"(?<![A-Za-z0-9+/])(?:AKIA|ASIA)[A-Z2-7]{16}(?![A-Za-z0-9+/=])",
+        _EDGE + rb"(?:AKIA|ASIA)[A-Z2-7]{16}(?![A-Za-z0-9+/=])",
         judge=lambda match: len(set(match[0])) >= 8,
         anchored=True,
     ),
@@ -113,19 +115,19 @@ RULES: tuple[Rule, ...] = (
     Rule(
         "github-token",
         (b"ghp_", b"gho_", b"ghu_", b"ghs_", b"ghr_"),
-        rb"\bgh[pousr]_[A-Za-z0-9]{36,255}\b",
+        _EDGE + rb"gh[pousr]_[A-Za-z0-9]{36,255}\b",
         judge=_varied,
         anchored=True,
     ),
     Rule(
         "github-token",
         (b"github_pat_",),
-        rb"\bgithub_pat_[A-Za-z0-9]{20,30}_[A-Za-z0-9]{40,}\b",
+        _EDGE + rb"github_pat_[A-Za-z0-9]{20,30}_[A-Za-z0-9]{40,}\b",
         judge=_varied,
         anchored=True,
     ),
-    Rule("gitlab-token", (b"glpat-",), rb"\bglpat-[A-Za-z0-9_-]{20,}", judge=_varied, anchored=True),
-    Rule("slack-token", (b"xox",), rb"\bxox[abeoprs]-[0-9A-Za-z-]{20,}", judge=_varied, anchored=True),
+    Rule("gitlab-token", (b"glpat-",), _EDGE + rb"glpat-[A-Za-z0-9_-]{20,}", judge=_varied, anchored=True),
+    Rule("slack-token", (b"xox",), _EDGE + rb"xox[abeoprs]-[0-9A-Za-z-]{20,}", judge=_varied, anchored=True),
     Rule(
         "slack-webhook",
         (b"hooks.slack.com/services/",),
@@ -133,20 +135,22 @@ RULES: tuple[Rule, ...] = (
         judge=_varied,
         anchored=True,
     ),
-    Rule("stripe-key", (b"k_live_",), rb"\b[sr]k_live_[0-9A-Za-z]{16,}", judge=_varied),
-    Rule("google-api-key", (b"AIza",), rb"\bAIza[0-9A-Za-z_-]{35}(?![0-9A-Za-z_-])", judge=_varied, anchored=True),
+    Rule("stripe-key", (b"k_live_",), _EDGE + rb"[sr]k_live_[0-9A-Za-z]{16,}", judge=_varied),
+    Rule(
+        "google-api-key", (b"AIza",), _EDGE + rb"AIza[0-9A-Za-z_-]{35}(?![0-9A-Za-z_-])", judge=_varied, anchored=True
+    ),
     Rule(
         "google-oauth",
         (b"GOCSPX-", b"ya29."),
-        rb"\b(?:GOCSPX-[0-9A-Za-z_-]{28}|ya29\.[0-9A-Za-z_-]{40,})",
+        _EDGE + rb"(?:GOCSPX-[0-9A-Za-z_-]{28}|ya29\.[0-9A-Za-z_-]{40,})",
         judge=_varied,
         anchored=True,
     ),
-    Rule("openai-key", (b"T3BlbkFJ",), rb"\bsk-[A-Za-z0-9_-]{20,}T3BlbkFJ[A-Za-z0-9_-]{20,}"),
-    Rule("anthropic-key", (b"sk-ant-",), rb"\bsk-ant-[a-z0-9]+-[A-Za-z0-9_-]{40,}", judge=_varied, anchored=True),
-    Rule("huggingface-token", (b"hf_",), rb"\bhf_[A-Za-z]{34}\b", judge=_varied, anchored=True),
-    Rule("pypi-token", (b"pypi-AgEI",), rb"\bpypi-AgEI[A-Za-z0-9_-]{50,}", anchored=True),
-    Rule("npm-token", (b"npm_",), rb"\bnpm_[A-Za-z0-9]{36}\b", judge=_varied, anchored=True),
+    Rule("openai-key", (b"T3BlbkFJ",), _EDGE + rb"sk-[A-Za-z0-9_-]{20,}T3BlbkFJ[A-Za-z0-9_-]{20,}"),
+    Rule("anthropic-key", (b"sk-ant-",), _EDGE + rb"sk-ant-[a-z0-9]+-[A-Za-z0-9_-]{40,}", judge=_varied, anchored=True),
+    Rule("huggingface-token", (b"hf_",), _EDGE + rb"hf_[A-Za-z]{34}\b", judge=_varied, anchored=True),
+    Rule("pypi-token", (b"pypi-AgEI",), _EDGE + rb"pypi-AgEI[A-Za-z0-9_-]{50,}", anchored=True),
+    Rule("npm-token", (b"npm_",), _EDGE + rb"npm_[A-Za-z0-9]{36}\b", judge=_varied, anchored=True),
     Rule(
         "azure-storage-key",
         (b"AccountKey=",),
@@ -158,11 +162,11 @@ RULES: tuple[Rule, ...] = (
     Rule(
         "sendgrid-key",
         (b"SG.",),
-        rb"\bSG\.[A-Za-z0-9_-]{22}\.[A-Za-z0-9_-]{43}(?![A-Za-z0-9_-])",
+        _EDGE + rb"SG\.[A-Za-z0-9_-]{22}\.[A-Za-z0-9_-]{43}(?![A-Za-z0-9_-])",
         judge=_varied,
         anchored=True,
     ),
-    Rule("databricks-token", (b"dapi",), rb"\bdapi[0-9a-f]{32}(?:-\d)?\b", judge=_varied, anchored=True),
+    Rule("databricks-token", (b"dapi",), _EDGE + rb"dapi[0-9a-f]{32}(?:-\d)?\b", judge=_varied, anchored=True),
     Rule(
         "private-key",
         (b"PRIVATE KEY",),
@@ -174,7 +178,7 @@ RULES: tuple[Rule, ...] = (
     Rule(
         "jwt",
         (b"eyJ",),
-        rb"\beyJ[A-Za-z0-9_-]{12,}\.eyJ[A-Za-z0-9_-]{12,}\.[A-Za-z0-9_-]{20,}",
+        _EDGE + rb"eyJ[A-Za-z0-9_-]{12,}\.eyJ[A-Za-z0-9_-]{12,}\.[A-Za-z0-9_-]{20,}",
         judge=_varied,
         anchored=True,
     ),
@@ -202,7 +206,7 @@ RULES: tuple[Rule, ...] = (
         "assigned-secret",
         _NAMES,
         rb"(?i)" + _NAME + rb"\\*[\"']?\]?\s{0,4}(?::[ \t]*(?:str|bytes)[ \t]*)?(?:=|:|=>)\s{0,4}[rbuf]{0,2}\\*([\"'])"
-        rb"(?P<value>[^\"'\s\\]{8,200})\\*\2(?!\s*[+%(\[:])",
+        rb"(?P<value>[^\"'\s\\]{8,200})\\*\2(?![ \t]*[+%(\[:])",
         folded=True,
         judge=_assigned,
         text_only=True,

@@ -78,11 +78,16 @@ IN_SETTINGS = [
 
 @pytest.mark.parametrize(("rule", "text"), TOKENS + IN_TEXT)
 def test_a_seeded_secret_is_found_wherever_it_stands(rule: str, text: str) -> None:
-    places = (f'x = 1\ny = ""\n{text}\n', f"# {text}", json.dumps({"outputs": [{"text": [f"{text}\n"]}]}))
+    places = (
+        f'x = 1\ny = ""\n{text}\n',
+        f"# {text}",
+        json.dumps({"text": [f"{text}\n"]}),
+        json.dumps({"text": f"a\n{text}"}),
+    )
     for number, place in enumerate(places):
         (found,) = scan(place.encode(), "flow.py", program=True)
         begins = 1 if rule == "private-key" and "\n" in text and number < 2 else 0  # behind its first line
-        assert (found.rule, found.where, found.line) == (rule, "flow.py", (3, 1, 1)[number] + begins)
+        assert (found.rule, found.where, found.line) == (rule, "flow.py", (3, 1, 1, 1)[number] + begins)
         assert text not in str(found)
 
 

@@ -226,5 +226,5 @@ def test_a_secret_that_was_kept_is_found_and_taken_out(careless: Commands) -> No
     assert careless("show", run).code == careless("show", f"{run}/start/0").code == 0
     replayed = careless("replay", run)
     assert replayed.code == 2 and "was redacted by Ada" in replayed.err and "Traceback" not in replayed.err
-    gone = careless("artifact", f"{run}/start/0/token", "-o", "x")
+    gone = careless("artifact", f"{run}/start/0/token", "--out", "x")
     assert gone.code == 2 and "was redacted by Ada" in gone.err

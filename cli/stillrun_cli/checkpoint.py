@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -18,6 +20,9 @@ from stillrun_snapshot.keys import known_keys, publish_key
 from stillrun_snapshot.logtree import LogTree
 from stillrun_snapshot.store import Store
 
+if TYPE_CHECKING:
+    from stillrun_snapshot.timestamping import Stamp
+
 __all__ = ["checkpoint_group"]
 
 
@@ -30,18 +35,33 @@ def checkpoint_group() -> None:
 @checkpoint_group.command("export")
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="The file; default: standard output.")
 @click.option("--unsigned", is_flag=True, help="Without a signature, also where you have a key.")
+@click.option(
+    "--timestamp",
+    "authority",
+    metavar="URL",
+    envvar="STILLRUN_TIMESTAMP_URL",
+    help="A time stamp authority (RFC 3161); its stamp is written to FILE.tsr. Only a hash is sent.",
+)
 @key_option
 @common_options
 @click.pass_context
-def export(ctx: click.Context, output: Path | None, unsigned: bool, key_name: str | None, as_json: bool) -> None:
+def export(
+    ctx: click.Context, output: Path | None, unsigned: bool, authority: str | None, key_name: str | None, as_json: bool
+) -> None:
     """Print the checkpoint of the log as it is, signed when you have a key."""
+    if authority is not None and output is None:
+        raise click.UsageError("--timestamp writes FILE.tsr: say with -o what FILE is.")
     with open_store(ctx) as store:
         keys = [] if unsigned else _keys(store, key_name)
         tree = LogTree(store.root)
         checkpoint = checkpoint_of(tree)
         text = note_text(checkpoint, *keys)
     if output is not None:
-        _write(output, text)
+        _write(output, text.encode())
+    if output is not None and authority is not None:
+        from stillrun_snapshot.timestamping import request_stamp
+
+        _write(_stamp_path(output), request_stamp(authority, text.encode()))
     if as_json:
         told = {"origin": checkpoint.origin, "size": checkpoint.size, "root": checkpoint.root.hex()}
         print_json({**told, "keys": [key.keyid for key in keys], "checkpoint": text})
@@ -62,9 +82,13 @@ def _keys(store: Store, name: str | None) -> list[PrivateKey]:
     return [key]
 
 
-def _write(path: Path, text: str) -> None:
+def _stamp_path(file: Path) -> Path:
+    return file.with_name(f"{file.name}.tsr")
+
+
+def _write(path: Path, data: bytes) -> None:
     try:
-        path.write_text(text, encoding="utf-8")
+        path.write_bytes(data)
     except OSError as error:
         raise EngineError(f"{path} cannot be written: {error.strerror}. Choose another place.") from error
 
@@ -77,13 +101,21 @@ def _write(path: Path, text: str) -> None:
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="A public key; repeatable.",
 )
+@click.option(
+    "--authority",
+    "authorities",
+    multiple=True,
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="A certificate (PEM) of a time stamp authority that you rely on; repeatable.",
+)
 @common_options
 @click.pass_context
-def check(ctx: click.Context, file: Path, trust: tuple[Path, ...], as_json: bool) -> int:
+def check(ctx: click.Context, file: Path, trust: tuple[Path, ...], authorities: tuple[Path, ...], as_json: bool) -> int:
     """Compare a checkpoint that was kept with the log as it is: was anything cut off or written anew?
 
     Every hash is computed from the log. The exit code is 0 when the log begins with what the checkpoint stands for, else 2.
     """
+    stamp = _stamp(file, authorities)
     note = parse_note(file.read_text("utf-8", "replace"), f"the checkpoint {file}")
     with open_store(ctx) as store:
         handed = trusted_keys(trust)
@@ -91,19 +123,41 @@ def check(ctx: click.Context, file: Path, trust: tuple[Path, ...], as_json: bool
         signers = note.signers(keys)
         changes = store.refs.check()
         found = agreement(note.checkpoint, LogTree(store.root, anew=True))
-    sound = found.sound and not (handed and not signers)
+    sound = found.sound and not (handed and not signers) and not (authorities and not (stamp and stamp.known))
     signed = ", ".join(key.keyid[:16] for key in signers) or (
         "nobody whom you trust" if handed else "nobody" if not note.signatures else "a key that is not known here"
     )
     if as_json:
         told = {"origin": note.checkpoint.origin, "size": note.checkpoint.size, "log_lines": changes}
         keyids = [key.keyid for key in signers]
-        print_json({**told, "sound": sound, "verdict": found.word, "told": found.told, "signed_by": keyids})
+        print_json(
+            {
+                **told,
+                "sound": sound,
+                "verdict": found.word,
+                "told": found.told,
+                "signed_by": keyids,
+                "stamp": stamp and asdict(stamp),
+            }
+        )
     else:
         click.echo(clean(f"{paint(found.word, fg='green' if found.sound else 'red')}: {found.told}."))
         source = "a key that you trust" if handed else "a key from this store: it shows only who could sign here"
         click.echo(f"signed by {signed}{f' ({source})' if signers else ''}.")
+        if stamp is not None:
+            issued = "an authority that you rely on" if stamp.known else "an authority that nobody vouches for here"
+            click.echo(clean(f"time stamp: {stamp.time} by {stamp.signer} ({issued})."))
     return 0 if sound else 2
+
+
+def _stamp(file: Path, authorities: tuple[Path, ...]) -> Stamp | None:
+    """The time stamp beside a checkpoint, checked; None when there is none."""
+    if not _stamp_path(file).exists():
+        return None
+    from stillrun_snapshot.timestamping import authorities_of, check_stamp
+
+    known = [each for path in authorities for each in authorities_of(path.read_bytes(), str(path))]
+    return check_stamp(_stamp_path(file).read_bytes(), file.read_bytes(), known)
 
 
 @checkpoint_group.command("prove")
@@ -130,7 +184,7 @@ def prove(
             raise EngineError(f"line {index + 1} has no proof in this checkpoint: {found.told}.")
         proof, line = inclusion_text(tree, index, note), tree.line(index).decode()
     if output is not None:
-        _write(output, proof)
+        _write(output, proof.encode())
     if as_json:
         print_json({"line": index + 1, "ref": ref, "event": line, "proof": proof})
     elif output is None:

@@ -38,7 +38,7 @@ def _environment(reading: Reading, digest: str, steps: list[str]) -> dict[str, A
         "kind": kind,
         "lock": lock,
         "steps": steps,
-        "python": dict(installed["python"]) if installed else None,
+        "python": _python(None, installed),
         "packages": [],
         "not_kept": [],
         "needs": [],
@@ -49,24 +49,27 @@ def _environment(reading: Reading, digest: str, steps: list[str]) -> dict[str, A
         told["packages"] = [_recorded(one) for one in installed["distributions"]] if installed else []
         return told
     read = read_lock(reading.store, lock)
-    told["python"] = _python(read, told["python"])
+    told["python"] = _python(read, installed)
     told["packages"] = [_package(reading, one, read_hints(reading.store, lock), installed) for one in read.packages]
     told["not_kept"] = [one.to_record() for one in read.not_kept]
     told["needs"] = list(read.needs)
     return told
 
 
-def _python(lock: Lock, installed: Record | None) -> dict[str, Any]:
+def _python(lock: Lock | None, installed: Record | None) -> dict[str, Any] | None:
     """The interpreter: as it is kept and, of the caller's environment, where it lay."""
-    kept = lock.python
+    found = dict(installed["python"]) if installed else {}
+    if lock is None and not found:
+        return None
+    kept = lock.python if lock else None
     return {
-        "version": kept.version,
-        "implementation": kept.implementation,
-        "platform": kept.platform,
-        "digest": kept.digest,
-        "size": kept.size,
-        "glibc": kept.glibc,
-        "executable": installed["executable"] if installed else kept.executable,
+        "version": kept.version if kept else found["version"],
+        "implementation": kept.implementation if kept else found["implementation"],
+        "platform": kept.platform if kept else found["platform"],
+        "digest": kept.digest if kept else None,
+        "size": kept.size if kept else 0,
+        "glibc": kept.glibc if kept else "",
+        "executable": found["executable"] if found else kept.executable if kept else "",
     }
 
 

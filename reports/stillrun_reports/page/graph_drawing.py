@@ -139,10 +139,10 @@ def _box(step: Step, place: _Place, anchor: str) -> str:
     short = name if len(name) <= _NAME_MAX else name[: _NAME_MAX - 1] + "…"
     label = f"{name}: {told.word}, {step['tasks']:,} task{'' if step['tasks'] == 1 else 's'}"
     return (
-        f'<a href="#{anchor}" class="node tone-{told.tone}" aria-label="{escape(label)}">{stack}'
+        f'<a href="#{anchor}" class="node tone-{told.tone}"><title>{escape(label)}</title>{stack}'
         f'<rect class="box front" x="{left:.1f}" y="{top:.1f}" {shape}/>'
         f'<circle class="dot" cx="{left + 26:.1f}" cy="{top + _HEIGHT / 2:.1f}" r="13"/>'
-        f'<text class="letter" x="{left + 26:.1f}" y="{top + _HEIGHT / 2 + 4.6:.1f}">{told.letter}</text>'
+        f'<text class="letter" aria-hidden="true" x="{left + 26:.1f}" y="{top + _HEIGHT / 2 + 4.6:.1f}">{told.letter}</text>'
         f'<text class="name" x="{left + 49:.1f}" y="{top + 24:.1f}">{escape(short)}</text>'
         f'<text class="sub" x="{left + 49:.1f}" y="{top + 41:.1f}">{escape(_sub(step))}</text></a>'
     )

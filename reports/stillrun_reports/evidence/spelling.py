@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping
+from functools import lru_cache
 from typing import Any
 from urllib.parse import quote
 
@@ -17,6 +18,8 @@ __all__ = ["document", "identifier", "markdown", "plain", "xml"]
 _STEERING = re.compile(
     "[\x00-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ud800-\udfff\ufeff\ufff9-\uffff]|[\U000e0000-\U000e007f]"
 )
+_STEERING_LINE = re.compile(_STEERING.pattern.replace("\x00-\x1f", "\x00-\x09\x0b-\x1f"))  # \n parts lines of ours
+_ENCODER = json.JSONEncoder(ensure_ascii=False)  # made once, and without indents: then it is the one of C
 _WIDTH = 110
 _MARKS = re.compile(r"[^\w /,;.-]|_|(?<=[wW]{3})\.", re.ASCII)
 
@@ -32,27 +35,25 @@ def document(value: Mapping[str, Any]) -> str:
 
     What fits on a line stands on one; all else has its parts on lines of their own, two spaces further in.
     """
-    return "".join(_pieces(value, "\n")) + "\n"
+    pieces: list[str] = []
+    _write(value, "\n", pieces.append)
+    return _STEERING_LINE.sub(_escape, "".join(pieces)) + "\n"
 
 
-def _pieces(value: Any, line: str) -> Iterator[str]:
-    text = _dumped(value)
-    if len(text) <= _WIDTH or not isinstance(value, Mapping | list | tuple):
-        yield _STEERING.sub(_escape, text)
+def _write(value: Any, line: str, put: Callable[[str], None]) -> None:
+    text = _ENCODER.encode(value)
+    if len(text) <= _WIDTH or not isinstance(value, dict | list):
+        put(text)
         return
-    inner, named = line + "  ", isinstance(value, Mapping)
-    parts = value.items() if isinstance(value, Mapping) else ((None, one) for one in value)
-    before = "{" if named else "["
-    for name, part in parts:
-        yield f"{before}{inner}{_STEERING.sub(_escape, _dumped(name)) + ': ' if named else ''}"
-        yield from _pieces(part, inner)
-        before = ","
-    yield line + ("}" if named else "]")
-
-
-def _dumped(value: Any) -> str:
-    """On one line, by the encoder of C, which knows no other way."""
-    return json.dumps(value, ensure_ascii=False)
+    inner, named = line + "  ", isinstance(value, dict)
+    before = ("{" if named else "[") + inner
+    for part in value:
+        put(before)
+        if named:
+            put(_ENCODER.encode(part) + ": ")
+        _write(value[part] if named else part, inner, put)
+        before = "," + inner
+    put(line + ("}" if named else "]"))
 
 
 def _escape(found: re.Match[str]) -> str:
@@ -74,6 +75,7 @@ def xml(text: str, limit: int = 100_000) -> str:
     return "\n".join(_STEERING.sub(lambda found: ascii(found[0])[1:-1], line) for line in cut.split("\n"))
 
 
+@lru_cache(1 << 16)  # the same few steps and names, for each of many tasks
 def identifier(*parts: str) -> str:
     """Parts of a name as one that stands in an IRI: all but letters, digits and '.-_~' in percent form, joined by '/'."""
     return "/".join(quote(part, safe="") for part in parts)

@@ -8,7 +8,7 @@ from stillrun_cli.console import clean, common_options, print_json, print_table,
 from stillrun_cli.settings import open_store
 from stillrun_engine.archive import open_run
 from stillrun_engine.pathspec import parse_pathspec
-from stillrun_engine.pins import pin_run, pins, unpin_run
+from stillrun_engine.pins import is_pinned, pin_run, pins, unpin_run
 
 __all__ = ["pin_command", "unpin_command"]
 
@@ -43,5 +43,6 @@ def unpin_command(ctx: click.Context, pathspec: str) -> None:
     """Take the pin off a run; the run stays until it is forgotten."""
     with open_store(ctx) as store:
         spec = parse_pathspec(pathspec, least=2, most=2)
-        unpin_run(store, f"{spec.flow}/{spec.run}")
-        click.echo(f"{spec}: no longer pinned")
+        name = str(spec) if is_pinned(store, str(spec)) else open_run(store, spec).pathspec
+        unpin_run(store, name)
+        click.echo(f"{name}: no longer pinned")

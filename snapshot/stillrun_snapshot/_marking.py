@@ -13,14 +13,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from stillrun_snapshot._loose import LooseFolder
-from stillrun_snapshot._pack import (
-    HEADER_SIZE,
-    OPEN_SUFFIX,
-    SEALED_SUFFIX,
-    parse_header,
-    payload_content,
-    scan_pack,
-)
+from stillrun_snapshot._pack import OPEN_SUFFIX, SEALED_SUFFIX
+from stillrun_snapshot._pack_walk import content_of, stands_in, view_of
 from stillrun_snapshot.deferred import dataclass
 from stillrun_snapshot.digest import BLOCK, Digest
 from stillrun_snapshot.errors import ObjectMissing
@@ -86,11 +80,11 @@ class Holdings:
         self.damaged: list[PackFile] = []
         self.packs = pack_files(store.root)
         for number, pack in enumerate(self.packs):
-            scan = scan_pack(pack.now_at())
-            if scan.damaged:
+            stands, damaged = stands_in(pack.now_at())
+            if damaged:
                 self.damaged.append(pack)
-            for entry in scan.entries:
-                self._places.setdefault(entry.digest.raw, number * _OFFSETS + (entry.offset - HEADER_SIZE) * 2)
+            for each in stands:
+                self._places.setdefault(each.raw, number * _OFFSETS + each.begin * 2)
         self._folders = {_LOOSE: LooseFolder(store.root), _SPARE: LooseFolder(store.root, "cache/objects")}
         for number, folder in self._folders.items():
             for digest in folder.digests():
@@ -140,7 +134,7 @@ class Holdings:
         for place, raw in sorted((self._places[raw], raw) for raw in waiting):
             number, offset = place // _OFFSETS, place % _OFFSETS // 2
             if number < _LOOSE and number != opened:
-                opened, view = number, _view(self.packs[number])
+                opened, view = number, view_of(self.packs[number].now_at())
             try:
                 in_file = number >= _LOOSE
                 names = self._names_in_file(raw) if in_file else names_in(self._content(view, offset, raw))
@@ -155,12 +149,8 @@ class Holdings:
             return set()
 
     def _content(self, view: mmap.mmap | None, offset: int, raw: bytes) -> bytes:
-        entry = None if view is None else parse_header(view, offset)
-        if entry is not None and view is not None and entry.digest.raw == raw:
-            data = payload_content(entry, view[entry.offset : entry.offset + entry.stored])
-            if data is not None:
-                return data
-        return self._store.get(Digest.of_raw(raw))  # another copy, or the right error
+        data = None if view is None else content_of(view, offset, raw)
+        return self._store.get(Digest.of_raw(raw)) if data is None else data  # another copy, or the right error
 
     def _names_in_file(self, raw: bytes) -> set[bytes]:
         location = self._store.checked(Digest.of_raw(raw))
@@ -177,12 +167,3 @@ class Holdings:
                 names.update(bytes.fromhex(found.decode()) for found in _NAME.findall(text))
                 tail = text[-_OVERLAP:]
         return names
-
-
-def _view(pack: PackFile) -> mmap.mmap | None:
-    """A pack in memory; None when it is gone."""
-    try:
-        with open(pack.now_at(), "rb") as stream:
-            return mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
-    except (FileNotFoundError, ValueError):
-        return None

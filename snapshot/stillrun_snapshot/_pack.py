@@ -190,6 +190,17 @@ class PackWriter:
         self.dirty = True
         return entry
 
+    def copy(self, entries: bytes) -> None:
+        """Write whole entries of another pack as they are; a failed write leaves this one as it was."""
+        try:
+            write_all(self._descriptor, entries)
+        except BaseException:
+            os.ftruncate(self._descriptor, self._end)
+            os.lseek(self._descriptor, self._end, os.SEEK_SET)
+            raise
+        self._end += len(entries)
+        self.dirty = True
+
     def read(self, entry: PackEntry) -> bytes:
         """Return the payload of an entry of this pack."""
         return os.pread(self._descriptor, entry.stored, entry.offset)

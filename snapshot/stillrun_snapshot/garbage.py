@@ -15,7 +15,8 @@ from pathlib import Path
 from stillrun_snapshot._disk import fresh_name, remove_quietly
 from stillrun_snapshot._loose import LooseFolder
 from stillrun_snapshot._marking import Holdings, PackFile
-from stillrun_snapshot._pack import HEADER_SIZE, scan_pack, seal_abandoned
+from stillrun_snapshot._pack import seal_abandoned
+from stillrun_snapshot._pack_walk import stands_in
 from stillrun_snapshot._presence import Others, closed_gate
 from stillrun_snapshot.clock import Clock, timestamp, utc_now
 from stillrun_snapshot.deferred import dataclass
@@ -94,12 +95,19 @@ def find_garbage(
     young_ns = now_ns - grace_s * 10**9
     if others.since_ns is not None:
         young_ns = min(young_ns, others.since_ns - _SLACK_NS)
-    found = Found(store, Holdings(store), young_ns, store.refs.length(), others.uses)
+    log_length = (
+        store.refs.length()
+    )  # before objects are looked for: what is named later is looked at before anything goes
+    refs = dict(store.refs.names())
+    once = set(_once_named(store, timestamp(clock() - timedelta(seconds=grace_s))))
+    found = Found(store, Holdings(store), young_ns, log_length, others.uses)
     if found.holdings.damaged:
         raise unsound(store, f"{found.holdings.damaged[0].path.name} is damaged")
-    since = timestamp(clock() - timedelta(seconds=grace_s))
+    for name, digest in refs.items():
+        if not found.holdings.holds(digest.raw):
+            raise unsound(store, f"the ref '{name}' leads to {digest}, which is missing")
     try:
-        found.holdings.mark([*_named(store, found.holdings, since), *(root.raw for root in roots)])
+        found.holdings.mark(digest.raw for digest in {*refs.values(), *once, *roots})
         found.holdings.mark(_young(found, others))
     except ObjectCorrupt as err:
         raise unsound(store, f"{err.digest} is damaged") from err
@@ -129,25 +137,21 @@ def _now_ns(root: Path) -> int:
         remove_quietly(probe)
 
 
-def _named(store: Store, holdings: Holdings, since: str) -> Iterator[bytes]:
-    """What refs point at, pointed at a while ago, or are about to point at."""
-    for name, digest in store.refs.names():
-        if not holdings.holds(digest.raw):
-            raise unsound(store, f"the ref '{name}' leads to {digest}, which is missing")
-        yield digest.raw
+def _once_named(store: Store, since: str) -> Iterator[Digest]:
+    """What refs pointed at until a while ago, or are about to point at."""
     for event in store.refs.events():
         if event.old is not None and event.time >= since:
-            yield event.old.raw
+            yield event.old
     for change in noted_by_all(store.root):
         if change.to is not None:
-            yield change.to.raw
+            yield change.to
 
 
 def _young(found: Found, others: Others) -> Iterator[bytes]:
     """Objects that were written a short while ago, or that living processes count on: what they name is needed as well."""
     for pack in found.holdings.packs:
         if not _may_go(found, pack):
-            yield from (entry.digest.raw for entry in scan_pack(pack.now_at()).entries)
+            yield from (each.raw for each in stands_in(pack.now_at())[0])
     for folder, digest in _loose_objects(found.store.root):
         if folder.name(digest) in others.uses or changed_ns(folder.path(digest)) >= found.young_ns:
             yield digest.raw
@@ -177,18 +181,18 @@ def _plan_packs(found: Found) -> None:
     for pack in found.holdings.packs:
         if not _may_go(found, pack):
             continue
-        entries = scan_pack(pack.path).entries
-        dead = [entry for entry in entries if not found.holdings.needs(entry.digest.raw)]
-        bytes_dead = sum(HEADER_SIZE + entry.stored for entry in dead)
-        if len(dead) == len(entries):
+        stands = stands_in(pack.path)[0]
+        dead = [each for each in stands if not found.holdings.needs(each.raw)]
+        bytes_dead = sum(each.end - each.begin for each in dead)
+        if len(dead) == len(stands):
             found.dead_packs.append(pack)
             bytes_dead = pack.size
         elif bytes_dead * _WORTH >= pack.size:
             found.mixed_packs.append(pack)
         else:
             continue
-        found.going.update(entry.digest.raw for entry in dead)
-        objects, size, freed = objects + len(dead), size + sum(entry.size for entry in dead), freed + bytes_dead
+        found.going.update(each.raw for each in dead)
+        objects, size, freed = objects + len(dead), size + sum(each.size for each in dead), freed + bytes_dead
     found.amount = Garbage(objects, size, freed, len(found.dead_packs), len(found.mixed_packs))
 
 

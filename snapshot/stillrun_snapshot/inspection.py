@@ -1,6 +1,7 @@
 """Looking through a whole store for damage: every file in it that anything rests on. What needs what is found, others know.
 
-A quick look reads names, sizes, headers, the log and the index; a full one hashes every byte. Nothing is changed.
+A quick look reads names, sizes, headers, the log and the index; a full one hashes every byte. Nothing is changed but an index
+that is wrong.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ __all__ = ["Finding", "FindingKind", "Inspection", "Remembered", "inspect", "rem
 
 FindingKind = Literal["damaged", "missing", "log", "index", "stray", "cache"]
 _THREADS = 2
-_NAMES = 5  # objects that a sentence about many names
+_ANEW = "; it was made anew"
 Told = Callable[[str, int], None]
 
 
@@ -81,8 +82,12 @@ def inspect(store: Store, before: Remembered, *, full: bool, told: Told = lambda
             told(each.name, each.size)
             found.size += each.size
     found.objects = len(found.sizes)
-    if not before.problem:
+    if before.problem:
+        found.findings.append(Finding("index", "catalog.sqlite", f"it is damaged ({before.problem}){_ANEW}"))
+    else:
         found.findings += _index(store, scans, before, found)
+    if store.writable and any(one.kind == "index" for one in found.findings):
+        store.reindex()  # or what is asked for next might not be found
     return found
 
 
@@ -254,14 +259,17 @@ def _index(
             Finding("missing", place, "the pack is gone", digest) for digest in digests if not found.has(digest)
         )
     for name, (end, _) in before.packs.items():
-        if name in there and there[name][1].size < end:
-            size = there[name][1].size
-            yield Finding("damaged", f"packs/{name}.pack", f"it ends at byte {size:,}, and went to byte {end:,}")
+        scan = there[name][1] if name in there else None
+        if scan is not None and scan.size < end:
+            yield Finding("damaged", f"packs/{name}.pack", f"it ends at byte {scan.size:,}, and went to byte {end:,}")
+        elif scan is not None and scan.end < end:
+            yield Finding("damaged", f"packs/{name}.pack", f"it is unreadable from byte {scan.end:,} on")
     for name, rows in _indexed(store):
         if name in there:
             pack, scan = there[name]
-            end = scan.size if pack.sealed else before.packs.get(name, (0, False))[0]  # others write it meanwhile
-            yield from _compared(pack, scan, [row for row in rows if pack.sealed or row.offset < end], found)
+            end = before.packs.get(name, (0, False))[0]
+            known = [row for row in rows if pack.sealed or row.offset < end]  # others write it meanwhile
+            yield from _compared(pack, scan, known, end, found)
 
 
 def _indexed(store: Store) -> Iterator[tuple[str, list[PackEntry]]]:
@@ -269,20 +277,24 @@ def _indexed(store: Store) -> Iterator[tuple[str, list[PackEntry]]]:
         yield name, [row[1] for row in rows]
 
 
-def _compared(pack: PackFile, scan: PackScan, rows: Iterable[PackEntry], found: Inspection) -> Iterator[Finding]:
+def _compared(
+    pack: PackFile, scan: PackScan, rows: Iterable[PackEntry], before_end: int, found: Inspection
+) -> Iterator[Finding]:
+    """What the index knows and the pack has not is lost if the pack has less than it had; else the index is wrong."""
     stand = {entry.digest: entry for entry in scan.entries}
+    shorter = bool(scan.damaged) or scan.end < before_end
     place, wrong = f"packs/{pack.path.name}", 0
     known = set()
     for row in rows:
         known.add(row.digest)
         if row.digest in stand:
             wrong += row != stand[row.digest] and row not in scan.entries
-        elif not found.has(row.digest):
+        elif shorter and not found.has(row.digest):
             yield Finding("missing", place, f"it stood at byte {row.offset:,} and is not there", row.digest)
         else:
             wrong += 1
     if pack.sealed and scan.whole:
         wrong += len(stand.keys() - known)
     if wrong:
-        problem = f"it is wrong about {wrong:,} entries of {pack.path.name}; 'stillrun store reindex' makes it anew"
+        problem = f"it is wrong about {wrong:,} entries of {pack.path.name}{_ANEW}"
         yield Finding("index", "catalog.sqlite", problem)

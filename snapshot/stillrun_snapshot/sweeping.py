@@ -14,7 +14,8 @@ from itertools import groupby
 
 from stillrun_snapshot._disk import remove_quietly, sync_folder, writing
 from stillrun_snapshot._marking import PackFile, pack_files
-from stillrun_snapshot._pack import PackEntry, PackWriter, pack_path, payload_content, scan_pack
+from stillrun_snapshot._pack import PackWriter, pack_path
+from stillrun_snapshot._pack_walk import Stands, is_whole, stands_in
 from stillrun_snapshot._presence import closed_gate
 from stillrun_snapshot.digest import Digest
 from stillrun_snapshot.errors import StoreError
@@ -25,6 +26,7 @@ from stillrun_snapshot.store import Store
 __all__ = ["drop_damaged", "sweep"]
 
 _TARGET = 64 << 20  # bytes of packs that are written anew together
+_AT_ONCE = 1000  # entries that are written together
 _BATCH = 500  # files that go while the gate is closed: some milliseconds
 
 Told = Callable[[str, int], None]
@@ -67,10 +69,9 @@ def _rewrite_without(store: Store, pack: PackFile, dropped: Collection[Digest]) 
     writer = PackWriter(store.root)
     try:
         with open(pack.path, "rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as view:
-            for entry in scan_pack(pack.path).entries:
-                payload = view[entry.offset : entry.offset + entry.stored]
-                if entry.digest not in dropped:  # whatever was not looked at stays as it is
-                    writer.append(entry.digest, entry.codec, entry.size, payload)
+            for each in stands_in(pack.path)[0]:
+                if Digest.of_raw(each.raw) not in dropped:  # whatever was not looked at stays as it is
+                    writer.copy(view[each.begin : each.end])
     finally:
         writer.close()
     sync_folder(pack.path.parent)
@@ -130,12 +131,12 @@ class _Sweep:
                     else pack.now_at()
                 )
                 if path.exists():
-                    yield from (entry.digest for entry in scan_pack(path).entries)
+                    yield from (Digest.of_raw(each.raw) for each in stands_in(path)[0])
             else:
                 yield Digest("sha256:" + name[-65:].replace("/", ""))
 
-    def _is_dead(self, digest: Digest) -> bool:
-        return not self._found.holdings.needs(digest.raw)
+    def _is_dead(self, raw: bytes) -> bool:
+        return not self._found.holdings.needs(raw)
 
     def _remove_files(self) -> list[LooseFile]:
         gone: list[LooseFile] = []
@@ -147,7 +148,7 @@ class _Sweep:
 
     def _remove_file(self, file: LooseFile) -> bool:
         path = self._store.root / file.name
-        if not self._is_dead(file.digest) or file.name in self._uses:
+        if not self._is_dead(file.digest.raw) or file.name in self._uses:
             return False
         if not 0 < changed_ns(path) < self._found.young_ns:  # gone, or put anew
             return False
@@ -158,17 +159,17 @@ class _Sweep:
     def _remove_dead_packs(self) -> int:
         gone: list[str] = []
         for pack in self._found.dead_packs:
-            entries = scan_pack(pack.path).entries
+            stands = stands_in(pack.path)[0]
             with self._still():
-                if self._goes(pack, entries):
+                if self._goes(pack, stands):
                     pack.path.unlink()
                     gone.append(pack.name)
-                    self._count(pack.path.name, len(entries), sum(e.size for e in entries), pack.size)
+                    self._count(pack.path.name, len(stands), sum(each.size for each in stands), pack.size)
         self._settle(gone)
         return len(gone)
 
-    def _goes(self, pack: PackFile, entries: list[PackEntry]) -> bool:
-        return f"packs/{pack.name}" not in self._uses and all(self._is_dead(entry.digest) for entry in entries)
+    def _goes(self, pack: PackFile, stands: list[Stands]) -> bool:
+        return f"packs/{pack.name}" not in self._uses and all(self._is_dead(each.raw) for each in stands)
 
     def _rewrite_mixed_packs(self) -> int:
         done, group, total = 0, list[PackFile](), 0
@@ -183,7 +184,7 @@ class _Sweep:
 
     def _rewrite(self, packs: list[PackFile]) -> int:
         """Write one pack of what is needed in several, then remove those; how many went."""
-        left: dict[str, list[PackEntry]] = {}
+        left: dict[str, list[Stands]] = {}
         with self._still():  # what is needed by now is copied
             pass
         writer = PackWriter(self._store.root)
@@ -202,22 +203,27 @@ class _Sweep:
         for pack in packs:
             if pack.name in gone:
                 dead = left[pack.name]
-                self._count(pack.path.name, len(dead), sum(e.size for e in dead), sum(60 + e.stored for e in dead))
+                freed = sum(each.end - each.begin for each in dead)
+                self._count(pack.path.name, len(dead), sum(each.size for each in dead), freed)
         self._settle(gone)
         return len(gone)
 
-    def _copy(self, pack: PackFile, writer: PackWriter) -> list[PackEntry]:
-        """Copy what is needed of a pack, each checked; the entries that were left out."""
-        left: list[PackEntry] = []
+    def _copy(self, pack: PackFile, writer: PackWriter) -> list[Stands]:
+        """Copy what is needed of a pack, each checked; what was left out."""
+        left: list[Stands] = []
+        waiting: list[bytes] = []
         with open(pack.path, "rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as view:
-            for entry in scan_pack(pack.path).entries:
-                payload = view[entry.offset : entry.offset + entry.stored]
-                if self._is_dead(entry.digest):
-                    left.append(entry)
-                elif payload_content(entry, payload) is None:
-                    raise unsound(self._store, f"{entry.digest} in {pack.path.name} is damaged")
-                else:
-                    writer.append(entry.digest, entry.codec, entry.size, payload)
+            for each in stands_in(pack.path)[0]:
+                if self._is_dead(each.raw):
+                    left.append(each)
+                    continue
+                if not is_whole(view, each):
+                    raise unsound(self._store, f"{Digest.of_raw(each.raw)} in {pack.path.name} is damaged")
+                waiting.append(view[each.begin : each.end])
+                if len(waiting) >= _AT_ONCE:
+                    writer.copy(b"".join(waiting))
+                    waiting.clear()
+            writer.copy(b"".join(waiting))
         return left
 
     def _settle(self, gone: list[str]) -> None:

@@ -44,11 +44,13 @@ def view_of(path: Path) -> mmap.mmap | None:
 
 
 def stands_in(path: Path) -> tuple[list[Stands], bool]:
-    """Return what stands in a pack, and whether a range of it is damaged; a torn tail is none."""
+    """Return what stands in a pack, and whether a range of it is damaged or of another version; a torn tail is not."""
     view = view_of(path)
     if view is None:
         return [], False
     with view:
+        if view[: len(MAGIC)] != MAGIC:
+            return [], True
         found = _undamaged(view)
     if found is not None:
         return found, False
@@ -61,8 +63,6 @@ def stands_in(path: Path) -> tuple[list[Stands], bool]:
 def _undamaged(view: mmap.mmap) -> list[Stands] | None:
     """The entries when all headers are sound; None when a closer look must tell."""
     position, length, found = len(MAGIC), len(view), list[Stands]()
-    if view[: len(MAGIC)] != MAGIC:
-        return None
     unpack, crc32 = _HEADER.unpack_from, zlib.crc32
     while position < length:
         if position + HEADER_SIZE > length:

@@ -40,18 +40,18 @@ class Store:
     def __init__(self, root: Path, *, writable: bool, clock: Clock) -> None:
         """Use ``Store.open``."""
         self.root = root
-        self.writable = writable
+        self._writable = writable
         self._lock = threading.RLock()
         self._loose = LooseFolder(root)
         self._spare = LooseFolder(root, _SPARE)
-        self.catalog = Catalog(root, writable=writable)
-        self.presence = Presence(root, writable=writable)
-        self._packs = PackFolder(root, self.catalog, self.presence)
+        self._catalog = Catalog(root, writable=writable)
+        self._presence = Presence(root, writable=writable)
+        self._packs = PackFolder(root, self._catalog, self._presence)
         self._seen: dict[Digest, Identity] = {}
         self._new_seen: dict[Digest, Identity] = {}
         self.lender: Callable[[Digest], bool] | None = None  # may put an object here that is asked for and not held
-        self.catalog.refresh()
-        self.refs = RefLog(root, self.catalog, self._lock, before=self.sync, holds=self._is_kept, clock=clock)
+        self._catalog.refresh()
+        self.refs = RefLog(root, self._catalog, self._lock, before=self.sync, holds=self._is_kept, clock=clock)
         if writable:
             take_over(root, self._set_for_others)
 
@@ -81,12 +81,27 @@ class Store:
                 with writing(self.root):
                     self._packs.close()
                 self.refs.settle()
-                if self._new_seen and self.writable:
-                    self.catalog.add_seen(self._new_seen)
+                if self._new_seen and self._writable:
+                    self._catalog.add_seen(self._new_seen)
                     self._new_seen = {}
             finally:
-                self.presence.end()
-                self.catalog.close()
+                self._presence.end()
+                self._catalog.close()
+
+    @property
+    def writable(self) -> bool:
+        """Whether anything can be written to it."""
+        return self._writable
+
+    @property
+    def catalog(self) -> Catalog:
+        """Its index, for upkeep."""
+        return self._catalog
+
+    @property
+    def presence(self) -> Presence:
+        """What of it this process counts on, for upkeep."""
+        return self._presence
 
     def put(self, data: bytes | bytearray | memoryview, *, compress: bool = False, new: bool = False) -> Digest:
         """Keep ``data`` and return its name.
@@ -105,7 +120,7 @@ class Store:
             with self._lock:
                 self._packs.append(digest, bytes(view), compress=compress)
         else:
-            self.presence.begin()
+            self._presence.begin()
             with writing(self.root):
                 self._remember(digest, self._loose.write_known(view, digest))
         return digest
@@ -144,7 +159,7 @@ class Store:
         new: as of ``put``.
         """
         self._require_writable()
-        self.presence.begin()
+        self._presence.begin()
         with writing(self.root):
             path, digest, size = self._loose.write(blocks)
             try:
@@ -173,7 +188,7 @@ class Store:
             raise StoreError(
                 f"{path} cannot be adopted as {digest}: {size:,} bytes were announced, found {status.st_size:,}."
             )
-        self.presence.begin()
+        self._presence.begin()
         with writing(self.root):
             if not new and self._hit(digest, size):
                 remove_quietly(path)
@@ -232,11 +247,11 @@ class Store:
         with self._lock:
             rest = asked - self._packs.hits(asked)
         loose = {self._loose.name(digest): digest for digest in rest if self._loose.identity(digest) is not None}
-        staying = {loose[name] for name in self.presence.count_on(loose)}
+        staying = {loose[name] for name in self._presence.count_on(loose)}
         for digest in staying:
             self._loose.note_hit(digest)
         spare = {self._spare.name(digest): digest for digest in rest - staying if self._spare.identity(digest)}
-        return rest - staying - {spare[name] for name in self.presence.count_on(spare)}
+        return rest - staying - {spare[name] for name in self._presence.count_on(spare)}
 
     def size(self, digest: Digest) -> int:
         """Return the object's length in bytes as it was recorded; raises ObjectMissing."""
@@ -329,7 +344,7 @@ class Store:
         with self._lock:
             self._packs.index()
             self._packs.look_again()
-            objects, size, stored = self.catalog.totals()
+            objects, size, stored = self._catalog.totals()
         loose = [identity[2] for digest in self._loose.digests() if (identity := self._loose.identity(digest))]
         packs = sum(1 for path in (self.root / "packs").iterdir() if ".pack" in path.name)
         return StoreStats(
@@ -346,7 +361,7 @@ class Store:
         """Make the catalog anew from packs and log; nothing else is read or changed."""
         self._require_writable()
         with self._lock:
-            self.catalog.rebuild()
+            self._catalog.rebuild()
 
     def expunge(self, digests: Iterable[Digest]) -> None:
         """Take the bytes of objects out of every place; the caller holds the store's upkeep, and no run is in progress."""
@@ -358,12 +373,12 @@ class Store:
             self._packs.close()
             self._packs.forget(gone)
             expunge_loose(self.root, gone)
-            expunge_packed(self.root, self.catalog, gone)
+            expunge_packed(self.root, self._catalog, gone)
 
     def scratch(self, name: str) -> Path:
         """Return a new folder below ``tmp/`` for unfinished work; the caller removes it."""
         path = self.root / "tmp" / fresh_name(name)
-        self.presence.begin()
+        self._presence.begin()
         with writing(self.root):
             path.mkdir()
         return path
@@ -444,7 +459,7 @@ class Store:
         identity = self._loose.identity(digest)
         if identity is None or identity[2] != size or not self._is_sound(digest, identity):
             return False  # and so the file is replaced
-        if not self.presence.count_on([self._loose.name(digest)]):
+        if not self._presence.count_on([self._loose.name(digest)]):
             return False  # removed this moment
         self._loose.note_hit(digest)
         return True
@@ -464,10 +479,10 @@ class Store:
 
     def _known_identity(self, digest: Digest) -> tuple[int, ...] | None:
         with self._lock:
-            return self.catalog.seen(digest)
+            return self._catalog.seen(digest)
 
     def _require_writable(self) -> None:
-        if not self.writable:
+        if not self._writable:
             raise StoreReadOnly(
                 f"the store {self.root} cannot be written. Make its folder writable for this user, or choose another store."
             )

@@ -96,6 +96,7 @@ class FaultProxy:
     asked: list[Asked] = field(default_factory=list)
     address: str = ""
     lock: threading.Lock = field(default_factory=threading.Lock)
+    meeting: Callable[[Asked], None] = lambda asked: None  # where requests may wait for each other
 
     def count(self, method: str, part: str = "") -> int:
         """How many such requests came."""
@@ -116,6 +117,7 @@ class FaultProxy:
             one = Asked(len(self.asked) + 1, method, path, size)
             self.asked.append(one)
             fault = self.fault(one) or Fault()
+        self.meeting(one)
         time.sleep(fault.wait)
         if fault.cut_request >= 0:
             reader.read(min(size, fault.cut_request))

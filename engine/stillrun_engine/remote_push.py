@@ -15,8 +15,10 @@ from stillrun_engine.remote_work import JOBS, Crew, Progress, Silent
 from stillrun_engine.remotes import OpenRemote
 from stillrun_engine.run_refs import beside, refs_of_runs, whole_closure, whole_locks
 from stillrun_engine.tags import checked_tag, tags_of
+from stillrun_snapshot.bucket import KeyMissing
 from stillrun_snapshot.deferred import dataclass
 from stillrun_snapshot.digest import Digest, digest_of
+from stillrun_snapshot.errors import RecordError
 from stillrun_snapshot.record import canonical_bytes, parse_record
 from stillrun_snapshot.store import Store
 
@@ -93,7 +95,7 @@ class _Push:
         """RunTaken before anything is sent."""
         for run in self._runs:
             if run.pathspec in known.runs:
-                self._refuse_other(run, self._remote.manifest(known.runs[run.pathspec]))
+                self._theirs(run, known.runs[run.pathspec])
 
     def changes(self, known: Known) -> list[Change]:
         """What is to be known of the runs beside what is known of them; all that it rests on is there then."""
@@ -104,23 +106,35 @@ class _Push:
         for run in self._runs:
             there = known.runs.get(run.pathspec)
             manifest = self._ready[run.pathspec] if there is None else self._merged(run, there)
-            if manifest is not None:
-                found.append(Change(run.pathspec, sent_manifest(self._remote.bucket, manifest), there))
+            if manifest is None:
+                continue
+            digest = sent_manifest(self._remote.bucket, manifest)
+            if digest != there:
+                found.append(Change(run.pathspec, digest, there))
         self.changed = tuple(change.run for change in found)
         return found
 
-    def _refuse_other(self, run: KeptRun, theirs: Manifest) -> None:
+    def _theirs(self, run: KeptRun, there: Digest) -> Manifest | None:
+        """What the remote says of the run, None when that is damaged and is to be sent again. RunTaken for another run."""
+        try:
+            theirs = self._remote.manifest(there)
+        except (RecordError, KeyMissing):
+            if not self._again:
+                raise
+            return None
         name = f"runs/{run.pathspec}"
         if theirs.refs.get(name) != run.digest:
             raise RunTaken(
                 f"'{self._remote.name}' has another {run.pathspec}: its record is {theirs.refs.get(name)}, not {run.digest}. "
                 "Nothing of it was pushed; neither of the two is changed."
             )
+        return theirs
 
     def _merged(self, run: KeptRun, there: Digest) -> Manifest | None:
         """What is there already with what this store knows beside: tags of both, hints of locks. None when that is nothing."""
-        theirs = self._remote.manifest(there)
-        self._refuse_other(run, theirs)
+        theirs = self._theirs(run, there)
+        if theirs is None:
+            return self._ready[run.pathspec]
         refs, made = {**self._refs(run), **theirs.refs}, dict(self._made)
         tags = f"tags/{run.pathspec}"
         ours = self._refs(run).get(tags)
@@ -128,9 +142,9 @@ class _Push:
             data = self._tags_of_both(run, theirs, tags)
             refs[tags] = digest_of(data)
             made[refs[tags]] = data
-        if refs == theirs.refs:
+        if refs == theirs.refs and not self._again:
             return None
-        there_already = theirs.places()
+        there_already = theirs.places() | (self._ready[run.pathspec].places() if self._again else {})
         absent = {digest: one for digest, one in beside(refs).items() if digest not in there_already}
         places = {**there_already, **self._sender.send(absent, made, {})}
         return Manifest.of(theirs.run, theirs.kind, refs, places, theirs.first() | absent.keys())

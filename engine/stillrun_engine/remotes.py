@@ -224,6 +224,7 @@ def opened_remote(
                 f"'{name}' ({settings.url}) holds no runs yet; 'stillrun push FLOW/RUN --remote {name}' puts one there."
             )
         found = _made(bucket)
+        settings = replace(settings, proven=True)
     if settings.id not in (None, found):
         raise EngineError(
             f"what is at {settings.url} is another remote than the one that this store knows as '{name}'. Nothing was "

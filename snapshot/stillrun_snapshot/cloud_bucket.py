@@ -39,6 +39,7 @@ _NO_CREDENTIALS = (
     "Credential",
     "missing AccessKey",
 )
+_TRIES_FOR_SHORT = 3
 _Result = TypeVar("_Result")
 
 
@@ -127,8 +128,9 @@ class CloudBucket:
 
     def _call(self, work: Callable[[], _Result], key: str) -> _Result:
         """What ``work`` returns, tried again for a while after what may pass; BucketError in one sentence otherwise."""
-        begun, pause = time.monotonic(), _FIRST_PAUSE
+        begun, pause, tries = time.monotonic(), _FIRST_PAUSE, 0
         while True:
+            tries += 1
             try:
                 return work()
             except (NotFoundError, FileNotFoundError) as err:
@@ -138,6 +140,8 @@ class CloudBucket:
             except (_EndsEarly, BaseError, OSError, ValueError) as err:
                 # the library's text is not passed on: it has whole requests in it, signatures included
                 final = self._final(err)
+                if _is_short(err) and tries >= _TRIES_FOR_SHORT:  # the file is, and not the answer
+                    final = BucketError(f"{self.name}/{key} is shorter than it should be: it is damaged there.")
                 patience = min(self._patience, _CONNECT_PATIENCE) if _is_unreached(err) else self._patience
                 if final is None and time.monotonic() - begun + pause > patience:
                     final = self._gave_up(err)
@@ -212,6 +216,10 @@ def _options(place: BucketPlace, settings: Mapping[str, str]) -> dict[str, Any]:
         "retry_config": {"max_retries": 2, "retry_timeout": timedelta(seconds=60)},
         **({} if provider is None else {"credential_provider": provider}),
     }
+
+
+def _is_short(err: Exception) -> bool:
+    return isinstance(err, _EndsEarly) or "416 Range Not Satisfiable" in str(err)
 
 
 def _is_unreached(err: Exception) -> bool:

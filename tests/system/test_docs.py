@@ -30,7 +30,15 @@ def index(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.mark.parametrize(
     ("page", "least"),
-    [("environments.md", 9), ("replay.md", 9), ("custody.md", 9), ("flows.md", 9), ("from-metaflow.md", 4), ("store.md", 9)],
+    [
+        ("environments.md", 9),
+        ("replay.md", 9),
+        ("custody.md", 9),
+        ("flows.md", 9),
+        ("from-metaflow.md", 4),
+        ("store.md", 9),
+        ("remotes.md", 12),
+    ],
 )
 def test_every_example_of_a_page_works(lonely: Commands, index: str, page: str, least: int) -> None:
     lonely.variables.update(UV_DEFAULT_INDEX=index, UV_HTTP_RETRIES="0", UV_NO_CONFIG="1")

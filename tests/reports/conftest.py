@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,13 @@ def reported(samples: Samples) -> Iterator[Reports]:
     """The report of a sample, by its name; ``compare``: of another sample to lay beside it."""
     stores: list[Store] = []
 
+    def known(name: str, **options: Any) -> dict[str, Any]:
+        if options:
+            return report(name, **options)
+        if name not in samples.reports:
+            samples.reports[name] = report(name)
+        return copy.deepcopy(samples.reports[name])
+
     def report(name: str, *, compare: str | None = None, **options: Any) -> dict[str, Any]:
         run = samples.make(name)
         other = samples.make(compare) if compare else None
@@ -37,6 +45,6 @@ def reported(samples: Samples) -> Iterator[Reports]:
         assert opened[0] is not None
         return report_of(stores[-1], opened[0], compare=opened[1], **options)
 
-    yield report
+    yield known
     for store in stores:
         store.close()

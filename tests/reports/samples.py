@@ -12,6 +12,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 LINEAR = '''
 """Fits a line."""
@@ -225,11 +226,12 @@ FLOWS: Mapping[str, str] = {
 
 @dataclass
 class Samples:
-    """A folder of flows and a store; what was run in it by the sample's name."""
+    """A folder of flows and a store; what was run in it by the sample's name, and reports that were made of it."""
 
     cwd: Path
     store: Path
     runs: dict[str, str] = field(default_factory=dict)
+    reports: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def prepare(self) -> Samples:
         """Write the flows."""

@@ -6,6 +6,7 @@ import base64
 import hashlib
 from collections import Counter
 from collections.abc import Mapping
+from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -54,19 +55,21 @@ def write_page(report: Report, store: Store, run: KeptRun, folder: Path) -> list
 
 def render_page(report: Report) -> str:
     """The whole page. Text of the report is escaped wherever it stands; nothing in it becomes a link, a style or a script."""
-    sources = {path.name: path.read_text("utf-8") for path in (files(__package__) / "templates").iterdir()}
-    style, script = sources.pop("page.css"), sources.pop("page.js")
+    style, script, templates = _sources()
     policy = _POLICY.format(_allowed(style), _allowed(script))
-    return (
-        _environment(sources)
-        .get_template("page.html.j2")
-        .render(
-            policy=policy,
-            style=Markup(style),  # noqa: S704 - our own file
-            script=Markup(script),  # noqa: S704 - our own file
-            **_context(report),
-        )
+    return templates.get_template("page.html.j2").render(
+        policy=policy,
+        style=Markup(style),  # noqa: S704 - our own file
+        script=Markup(script),  # noqa: S704 - our own file
+        **_context(report),
     )
+
+
+@cache
+def _sources() -> tuple[str, str, Environment]:
+    """The style sheet, the script and the templates, which are compiled once in a process."""
+    sources = {path.name: path.read_text("utf-8") for path in (files(__package__) / "templates").iterdir()}
+    return sources.pop("page.css"), sources.pop("page.js"), _environment(sources)
 
 
 def _allowed(text: str) -> str:

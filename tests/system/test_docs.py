@@ -38,6 +38,7 @@ def index(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         ("from-metaflow.md", 4),
         ("store.md", 9),
         ("remotes.md", 12),
+        ("audit.md", 7),
     ],
 )
 def test_every_example_of_a_page_works(lonely: Commands, index: str, page: str, least: int) -> None:

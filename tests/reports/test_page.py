@@ -14,6 +14,7 @@ from tests.reports.conftest import Reports
 from stillrun_reports.graph import levels_of
 from stillrun_reports.page.listing import diff_lines, python_lines
 from stillrun_reports.page.text import duration, plain, size
+from stillrun_reports.page.views import powers
 from stillrun_reports.page.writing import render_page
 from stillrun_snapshot.digest import digest_of
 from stillrun_snapshot.record import canonical_bytes
@@ -185,3 +186,11 @@ def test_every_template_is_part_of_the_package() -> None:
 
     names = {path.name for path in (Path(package.__file__).parent / "templates").iterdir()}
     assert {"page.html.j2", "page.css", "page.js", "banner.j2"} <= names
+
+
+def test_a_histogram_goes_from_the_smallest_power_of_ten_to_the_largest() -> None:
+    assert powers({"1e-1": 1, "1e-10": 255, "nan": 2, "0": 3, "1e-9": 617})[:3] == [
+        ("0", 3),
+        ("1e-10", 255),
+        ("1e-9", 617),
+    ]

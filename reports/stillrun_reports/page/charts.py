@@ -14,6 +14,7 @@ __all__ = ["Axis", "draw_histogram", "draw_shares"]
 
 Record = Mapping[str, Any]
 _BUCKETS = 120
+_BARS = 12  # that a histogram has room for at least, so that one bar is not a block
 _TICKS = (1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1200, 1800, 3600, 7200, 14400, 28800, 86400)  # seconds
 
 
@@ -92,12 +93,13 @@ def draw_shares(counts: Mapping[str, int]) -> Markup:
     return Markup(f'<svg class="shares" aria-hidden="true">{"".join(parts)}</svg>')  # noqa: S704 - numbers and our own words
 
 
-def draw_histogram(found: Mapping[str, int]) -> Markup:
-    """Relative differences by power of ten, as ``histogram`` of a difference tells them."""
-    most = max(found.values(), default=0) or 1
+def draw_histogram(found: Sequence[tuple[str, int]]) -> Markup:
+    """How many relative differences there are of each power of ten, the smallest first."""
+    most = max((count for _, count in found), default=0) or 1
+    room = max(len(found), _BARS)
     rects = "".join(
-        f'<rect x="{share(place, len(found))}" y="{36 - 34 * count / most:.1f}" width="{90 / len(found):.2f}%" '
+        f'<rect x="{share(place, room)}" y="{36 - 34 * count / most:.1f}" width="{88 / room:.2f}%" '
         f'height="{34 * count / most:.1f}"/>'
-        for place, count in enumerate(found.values())
+        for place, (_, count) in enumerate(found)
     )
     return Markup(f'<svg class="histogram" aria-hidden="true">{rects}</svg>')  # noqa: S704 - numbers

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
+from math import inf
 from statistics import median_low
 from typing import Any
 
@@ -21,10 +22,12 @@ __all__ = [
     "beside",
     "blas",
     "by_step",
+    "cells",
     "counted",
     "effects",
     "grouped",
     "middle",
+    "powers",
     "quoted",
     "sample_object",
     "threads",
@@ -104,6 +107,25 @@ def grouped(rows: Iterable[Record], field: str) -> list[tuple[str, list[Record]]
     for row in rows:
         found.setdefault(str(row[field]), []).append(row)
     return list(found.items())
+
+
+def powers(histogram: Mapping[str, int]) -> list[tuple[str, int]]:
+    """A histogram by power of ten, the smallest first; what is no number comes last."""
+    return sorted(histogram.items(), key=lambda item: _number(item[0]))
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return inf
+
+
+def cells(row: object) -> str:
+    """A row of a table as text: its cells by their columns."""
+    if isinstance(row, Mapping):
+        return ", ".join(f"{name}: {value}" for name, value in row.items())
+    return str(row)
 
 
 def counted(groups: Iterable[tuple[str, Sequence[object]]]) -> list[tuple[str, int]]:

@@ -88,7 +88,13 @@ def _environment(sources: Mapping[str, str]) -> Environment:
     )
     made.filters |= {"size": size, "duration": duration, "moment": moment, "worst_first": views.worst_first}
     made.filters |= {"middle": views.middle, "counted": views.counted, "effects": views.effects}
-    made.filters |= {"breakable": breakable, "host": host_of, "grouped": views.grouped}
+    made.filters |= {
+        "breakable": breakable,
+        "host": host_of,
+        "grouped": views.grouped,
+        "powers": views.powers,
+        "cells": views.cells,
+    }
     made.globals |= {"state": state, "python": python_lines, "diff": diff_lines, "shares": draw_shares}
     made.globals |= {"histogram": draw_histogram, "blas": views.blas, "glossary": views.GLOSSARY}
     made.globals |= {"files_max": views.FILES_MAX, "logs_max": views.LOGS_MAX, "differences_max": views.DIFFERENCES_MAX}

@@ -9,6 +9,8 @@ from typing import Any
 
 import click
 
+from stillrun_cli.audit_check import checking_options, print_check
+from stillrun_cli.audit_sign import signing_options, write_signed
 from stillrun_cli.console import clean, common_options, paint, print_json, size, word
 from stillrun_cli.progress import hashing_progress
 from stillrun_cli.settings import open_store
@@ -27,7 +29,7 @@ _FORMATS_TOLD = "Write only this form of it; may be repeated. One of: " + ", ".j
 
 
 @click.command("audit", short_help="Write a report of a run for people who doubt it.")
-@click.argument("pathspec", metavar="FLOW/RUN")
+@click.argument("pathspec", metavar="FLOW/RUN", required=False)
 @click.option("--replay", metavar="VERDICT", help="FLOW/RUN of a replay, or a verdict's digest; default: the newest.")
 @click.option("--compare", metavar="FLOW/RUN", help="Lay another run beside this one.")
 @click.option("-o", "--out", "out", metavar="DIR", type=click.Path(path_type=Path), help="Default: FLOW-RUN-audit.")
@@ -35,22 +37,32 @@ _FORMATS_TOLD = "Write only this form of it; may be repeated. One of: " + ", ".j
     "--format", "formats", type=click.Choice(list(FORMATS)), multiple=True, help=_FORMATS_TOLD, metavar="FORMAT"
 )
 @click.option("--no-check", is_flag=True, help="Do not hash the run's objects; the report says so.")
+@checking_options
+@signing_options
 @common_options
 @click.pass_context
 def audit_command(
     ctx: click.Context,
-    pathspec: str,
+    pathspec: str | None,
     replay: str | None,
     compare: str | None,
     out: Path | None,
     formats: tuple[str, ...],
     no_check: bool,
+    evidence: Path | None,
+    trusted: tuple[Path, ...],
+    sign: bool,
+    key_name: str | None,
     as_json: bool,
 ) -> int:
     """Hash everything that a run stands on and write what is known of it: one page of HTML, and report.json behind it.
 
     The exit code is 0 when nothing speaks against the run, 1 when there are findings, 2 when the report could not be made.
     """
+    if evidence is not None:
+        return print_check(ctx, evidence, trusted, as_json)
+    if pathspec is None:
+        raise click.UsageError("name a run, FLOW/RUN, or with --check a folder of evidence.")
     store = open_store(ctx)
     run = open_run(store, parse_pathspec(pathspec, least=2, most=2))
     other = open_run(store, parse_pathspec(compare, least=2, most=2)) if compare else None
@@ -65,6 +77,8 @@ def audit_command(
         )
     folder = out if out is not None else Path(_folder_name(run.pathspec))
     written = _written(formats or tuple(FORMATS), report, run, folder)
+    if sign:
+        written["signed"] = write_signed(store, folder, key_name)
     if as_json:
         print_json(_summary(report, written))
     else:

@@ -2,19 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 import click
 
 from stillrun_cli.console import clean, paint, print_json, size
+from stillrun_cli.key import trusted_keys
 from stillrun_cli.narrator import counted
 from stillrun_cli.settings import open_store, store_path
 from stillrun_reports.evidence.checking import check_evidence
 from stillrun_reports.evidence.findings import Checked
-from stillrun_snapshot.ed25519 import PublicKey
 
-__all__ = ["print_check"]
+__all__ = ["checking_options", "print_check"]
+
+_folder = click.Path(path_type=Path, exists=True, file_okay=False)
+_file = click.Path(path_type=Path, exists=True, dir_okay=False)
+
+
+def checking_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """--check DIR and --trust FILE."""
+    told = "Write nothing: check the evidence in DIR against its own records, and the store where it has the run."
+    check = click.option("--check", "evidence", metavar="DIR", type=_folder, help=told)
+    trust = "With --check: a public key that you were handed; its signature is then demanded."
+    return check(click.option("--trust", "trusted", multiple=True, metavar="FILE", type=_file, help=trust)(function))
 
 
 def print_check(ctx: click.Context, folder: Path, keys: Iterable[Path], as_json: bool) -> int:
@@ -23,8 +35,7 @@ def print_check(ctx: click.Context, folder: Path, keys: Iterable[Path], as_json:
     keys: files with public keys in PEM, whose signatures count. A store is asked where there is one; none is made.
     """
     store = open_store(ctx) if store_path(ctx).is_dir() else None
-    trusted = [PublicKey.of_pem(file.read_text("utf-8", "replace"), f"the key {file}") for file in keys]
-    checked = check_evidence(folder, store=store, verifiers={key.keyid: key for key in trusted})
+    checked = check_evidence(folder, store=store, verifiers={key.keyid: key for key in trusted_keys(keys)})
     if as_json:
         print_json(
             {

@@ -58,9 +58,9 @@ def check_evidence(
     with tempfile.TemporaryDirectory(prefix="stillrun-check-") as place, Store.open(Path(place) / "store") as scratch:
         told = None if crate is None else _check_crate(crate, folder, scratch, checked)
         if told is not None:
-            moment = now or datetime.now(timezone.utc)
-            for sentence in implausible(told, moment):
-                checked.find(RECORDS, sentence)
+            with checked.reading(RECORDS):
+                for sentence in implausible(told, now or datetime.now(timezone.utc)):
+                    checked.find(RECORDS, sentence)
         kept = None if store is None else _of_store(store, told, outside, checked)
         dossier = kept or told
         if dossier is None:
@@ -87,7 +87,8 @@ def _check_crate(crate: Path, folder: Path, scratch: Store, checked: Checked) ->
     if records is not None:
         dossier = retold(records, scratch, inner)
     if dossier is not None and metadata is not None:
-        check_crate(dossier, metadata, files, inner)
+        with inner.reading(METADATA):
+            check_crate(dossier, metadata, files, inner)
     prefix = "" if crate == folder else f"{crate.relative_to(folder).as_posix()}/"
     for finding in inner.findings:
         checked.find(prefix + finding.file, finding.what)
@@ -149,7 +150,8 @@ def _check_outside(
             checked.count("documents")
             check_envelope(path, path.name, verifiers, checked)
         else:
-            check_document(path, path.name, dossier, whole, checked)
+            with checked.reading(path.name):
+                check_document(path, path.name, dossier, whole, checked)
 
 
 def _check_objects(

@@ -110,8 +110,8 @@ def _contents(dossier: Dossier, entities: Mapping[str, Any], found: Mapping[str,
         elif path in found:
             sizes[digest] = found[path][1]
         said = entities.get(f"#data/{digest.hex}", {}).get("description")
-        if path not in found and said in _WHY:
-            absent[digest] = str(said).removeprefix("Not in this crate: ").removesuffix(".")
+        if path not in found and isinstance(said, str) and said in _WHY:
+            absent[digest] = said.removeprefix("Not in this crate: ").removesuffix(".")
         else:
             files[path] = digest
     return Contents(files, sizes, absent)

@@ -26,6 +26,7 @@ _HEX = re.compile(r"[0-9a-f]{64}")
 _ALGORITHMS = {"sha256": 64, "sha512": 128, "gitCommit": 40}
 _MOST = 20
 _TOO_LARGE = 1 << 30
+_DEPTH = 100  # as of records: what is deeper is an attack on whoever walks it
 _FROM_FILES = ("licenses", "description", "externalReferences", "purl")
 """Of a component: what is read from the package's own file or the store's hints, and not from the lock."""
 
@@ -40,10 +41,27 @@ def read_json(path: Path, name: str, checked: Checked) -> dict[str, Any] | None:
     except (ValueError, RecursionError) as err:
         checked.find(name, f"it is no JSON: {str(err)[:200]}")
         return None
+    if not _is_shallow(value):
+        checked.find(name, f"it is nested deeper than {_DEPTH} levels")
+        return None
     if not isinstance(value, dict):
         checked.find(name, f"it holds a {type(value).__name__} where a JSON object belongs")
         return None
     return value
+
+
+def _is_shallow(value: Any) -> bool:
+    level = [value]
+    for _ in range(_DEPTH):
+        level = [
+            inner
+            for one in level
+            if isinstance(one, dict | list)
+            for inner in (one.values() if isinstance(one, dict) else one)
+        ]
+        if not level:
+            return True
+    return False
 
 
 def stated_digests(value: Any) -> Iterator[Digest]:
@@ -122,13 +140,11 @@ def _check_bom(path: Path, name: str, dossier: Dossier | None, whole: bool, chec
     found = read_json(path, name, checked)
     if found is None:
         return
-    for component in found.get("components", []):
-        for one in component.get("hashes", []) if isinstance(component, dict) else ():
-            if one.get("alg") == "SHA-256" and not _HEX.fullmatch(str(one.get("content"))):
-                checked.find(name, f"{component.get('name')}: {str(one.get('content'))[:80]!r} is no SHA-256")
-    if dossier is None:
+    for why in _malformed_bom(found):
+        checked.find(name, why)
+    if dossier is None or not _is_bom(found):
         return
-    root = found.get("metadata", {}).get("component", {}).get("bom-ref", "")
+    root = found["metadata"]["component"].get("bom-ref")
     texts = [environment_bom(dossier, one) for one in dossier.environments if root == f"environment-{one.name.hex}"]
     if root == dossier.urn:
         texts = [run_bom(dossier)]
@@ -144,17 +160,39 @@ def _check_bom(path: Path, name: str, dossier: Dossier | None, whole: bool, chec
     _tell(differences(_by_reference(expected), _by_reference(found)), name, checked)
 
 
+def _malformed_bom(bom: Mapping[str, Any]) -> Iterator[str]:
+    if not _is_bom(bom):
+        yield "it has no metadata.component, or its components, their hashes or dependencies are no lists of objects"
+        return
+    for component in bom["components"]:
+        for one in component.get("hashes", ()):
+            if one.get("alg") == "SHA-256" and not _HEX.fullmatch(str(one.get("content"))):
+                yield f"{component.get('name')}: {str(one.get('content'))[:80]!r} is no SHA-256"
+
+
+def _is_bom(bom: Mapping[str, Any]) -> bool:
+    """Whether it is built as a bill is, so far as it is looked into here."""
+    metadata, parts = bom.get("metadata"), bom.get("components")
+    rooted = isinstance(metadata, dict) and isinstance(metadata.get("component"), dict)
+    listed = _are_objects(parts) and _are_objects(bom.get("dependencies", []))
+    return rooted and listed and all(_are_objects(one.get("hashes", [])) for one in parts or ())
+
+
+def _are_objects(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(one, dict) for one in value)
+
+
 def _of_lock(bom: Mapping[str, Any]) -> dict[str, Any]:
     """A bill without what is not in the lock."""
-    parts = [{k: v for k, v in one.items() if k not in _FROM_FILES} for one in bom.get("components", [])]
+    parts = [{k: v for k, v in one.items() if k not in _FROM_FILES} for one in bom["components"]]
     direct = [one for one in bom.get("dependencies", []) if not str(one.get("ref")).startswith("sha256-")]
     return {**bom, "components": parts, "dependencies": direct}
 
 
 def _by_reference(bom: Mapping[str, Any]) -> dict[str, Any]:
     """A bill whose components are found by their names, so that differences can be told."""
-    parts = {str(one.get("bom-ref")): one for one in bom.get("components", [])}
-    return {**bom, "components": parts, "count": len(bom.get("components", []))}
+    parts = {str(one.get("bom-ref")): one for one in bom["components"]}
+    return {**bom, "components": parts, "count": len(bom["components"])}
 
 
 def _check_prov(path: Path, name: str, dossier: Dossier | None, whole: bool, checked: Checked) -> None:  # noqa: ARG001 - one shape for all

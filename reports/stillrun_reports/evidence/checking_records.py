@@ -69,19 +69,17 @@ def retold(records: Records, store: Store, checked: Checked) -> Dossier | None:
     for line in records.lines.values():
         store.put(line)
     record = parse_record(records.lines[records.run], "stillrun/run/1")
-    checked.run, checked.record = f"{record['flow']}/{record['run']}", str(records.run)
-    try:
+    checked.run, checked.record = f"{record.get('flow')}/{record.get('run')}", str(records.run)
+    with checked.reading(RECORDS):
         if "tasks" not in record:
             store.refs.set(list(_task_refs(records, record)))
         run = KeptRun(store, Pathspec(record["flow"], record["run"]), records.run, record)
         dossier = dossier_of(run, list(_replays(records, run)))
         dossier.artifacts, dossier.code_files  # noqa: B018 - whatever is not there is missed now
-    except (StillrunError, KeyError, TypeError, ValueError) as err:
-        checked.find(RECORDS, f"they do not tell the run whole: {err}")
-        return None
-    for digest in _unnamed(records, dossier):
-        checked.find(RECORDS, f"the record {digest} is one that nothing in the run leads to")
-    return dossier
+        for digest in _unnamed(records, dossier):
+            checked.find(RECORDS, f"the record {digest} is one that nothing in the run leads to")
+        return dossier
+    return None
 
 
 def _task_refs(records: Records, run: Mapping[str, Any]) -> Iterator[RefChange]:

@@ -120,7 +120,10 @@ class Dossier:
 
     def environment_of(self, step: str) -> Environment:
         """What a step ran in."""
-        return next(one for one in self.environments if step in one.steps)
+        for one in self.environments:
+            if step in one.steps:
+                return one
+        raise EngineError(f"the record of {self.run.pathspec} tells no environment of step {step}; it is damaged.")
 
 
 def dossier_of(run: KeptRun, replays: Sequence[KeptRun] = ()) -> Dossier:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import field
 from typing import Any
 
 from stillrun_snapshot.deferred import dataclass
+from stillrun_snapshot.errors import StillrunError
 
 __all__ = ["Checked", "Finding", "differences"]
 
 _SHOWN = 120
+_MALFORMED = (StillrunError, LookupError, TypeError, ValueError, AttributeError, RecursionError)
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,14 @@ class Checked:
     def count(self, what: str, number: int = 1) -> None:
         """Note that something was checked."""
         self.counts[what] = self.counts.get(what, 0) + number
+
+    @contextmanager
+    def reading(self, file: str) -> Iterator[None]:
+        """What is read within is of strangers: whatever is built otherwise than it must be is a finding in ``file``."""
+        try:
+            yield
+        except _MALFORMED as err:
+            self.find(file, f"what it is checked by cannot be read: {type(err).__name__}: {str(err)[:300]}")
 
     @property
     def sound(self) -> bool:

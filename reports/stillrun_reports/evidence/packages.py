@@ -27,9 +27,10 @@ def package_url(one: PinnedPackage, hints: Hints | None = None) -> str:
 
 
 def channel_of(url: str) -> str:
-    """The channel's name in the address of a conda package: all between the host and the platform."""
-    parts = url.split("://", 1)[-1].split("/")
-    return "/".join(parts[1:-2])
+    """The channel's name in the address of a conda package: all between host and platform; of a folder, its last name."""
+    scheme, _, rest = url.partition("://")
+    parts = rest.split("/")[1:-2]
+    return "/".join(parts[-1:] if scheme == "file" else parts)
 
 
 def facts_of(store: Store, one: PinnedPackage) -> PackageFacts | None:

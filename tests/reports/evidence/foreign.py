@@ -48,6 +48,17 @@ def statement(file: str) -> None:
         json_format.ParseDict(predicate, vsa_pb2.VerificationSummary())
 
 
+def documents(folder: str) -> None:
+    """All bills, statements and PROV of an audit; one interpreter for all, since the tools take long to start."""
+    for path in sorted(Path(folder).iterdir()):
+        if path.name.endswith(".cdx.json"):
+            bom(str(path))
+        elif path.name.endswith(".intoto.json"):
+            statement(str(path))
+        elif path.name == "prov.json":
+            prov(str(path))
+
+
 def envelope(file: str, key: str) -> None:
     """Verify an envelope with securesystemslib and a public key in PEM."""
     from cryptography.hazmat.primitives.serialization import load_pem_public_key

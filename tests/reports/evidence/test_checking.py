@@ -101,7 +101,7 @@ CRATE: dict[str, tuple[Change, str]] = {
         lambda doc, graph, crate: (crate / "records.jsonl").write_bytes(
             b"".join((crate / "records.jsonl").read_bytes().splitlines(keepends=True)[:3])
         ),
-        "do not tell the run whole",
+        "cannot be read: ObjectMissing",
     ),
     "a record more": (
         lambda doc, graph, crate: (crate / "records.jsonl").write_bytes(

@@ -67,11 +67,9 @@ def test_a_crate_is_valid_and_read_by_others(kept: Kept, cache: Path, tmp_path: 
 @pytest.mark.parametrize("name", SHAPES)
 def test_bills_statements_and_prov_are_taken(kept: Kept, tmp_path: Path, name: str) -> None:
     audit = kept.audited(name, tmp_path / "audit")
-    for bill in audit.glob("*.cdx.json"):
-        ask("bom", bill)
-    for statement in audit.glob("*.intoto.json"):
-        ask("statement", statement)
-    ask("prov", audit / "prov.json")
+    assert len(list(audit.glob("*.cdx.json"))) >= 2
+    assert (audit / "provenance.intoto.json").is_file()
+    ask("documents", audit)
 
 
 def test_envelopes_are_verified_by_openssl_alone_and_by_securesystemslib(kept: Kept, tmp_path: Path) -> None:

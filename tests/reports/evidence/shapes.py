@@ -20,7 +20,7 @@ from stillrun_reports.evidence.statements import write_statements
 from stillrun_reports.evidence.summary import summary_text
 from stillrun_snapshot.store import Store
 
-__all__ = ["SHAPES", "Kept", "Shape", "made"]
+__all__ = ["SHAPES", "Kept", "Shape", "greeted", "made"]
 
 LINEAR = '''
 from stillrun import FlowSpec, Parameter, step
@@ -118,6 +118,34 @@ class Sleeps(FlowSpec):
     def end(self):
         pass
 """
+FIRST = """
+import time
+from stillrun import FlowSpec, step
+
+class First(FlowSpec):
+    @step
+    def start(self):
+        open("begun", "w").close()
+        time.sleep(100)
+        self.next(self.end)
+    @step
+    def end(self):
+        pass
+"""
+CONDA = """
+from stillrun import FlowSpec, conda, step
+
+class Greets(FlowSpec):
+    @conda(packages={{"greet": "<2"}}, channels=["{channel}"])
+    @step
+    def start(self):
+        import greet
+        self.said = greet.hello()
+        self.next(self.end)
+    @step
+    def end(self):
+        pass
+"""
 RESUMED = """
 import os
 from stillrun import FlowSpec, step
@@ -195,7 +223,7 @@ SHAPES = (
 
 def made(commands: Commands, name: str) -> Shape:
     """Make the run of that name in the commands' store."""
-    if name in ("interrupted", "killed"):
+    if name in ("interrupted", "killed", "nothing"):
         return Shape(name, _stopped(commands, name))
     if name == "failed":
         return Shape(name, _ended(commands, "failed.py", FAILED, 1))
@@ -217,6 +245,11 @@ def made(commands: Commands, name: str) -> Shape:
     return Shape(name, run, done.json["run"])
 
 
+def greeted(commands: Commands, channel: Path) -> str:
+    """A run with a conda environment from a channel in a folder; FLOW/RUN."""
+    return _ended(commands, "greets.py", CONDA.format(channel=channel.as_uri()), 0)
+
+
 def _ended(commands: Commands, file: str, text: str, code: int) -> str:
     commands.write(file, text)
     done = commands("run", file, "--json")
@@ -226,7 +259,7 @@ def _ended(commands: Commands, file: str, text: str, code: int) -> str:
 
 
 def _stopped(commands: Commands, name: str) -> str:
-    commands.write("sleeps.py", SLEEPS)
+    commands.write("sleeps.py", FIRST if name == "nothing" else SLEEPS)
     begun: Path = commands.cwd / "begun"
     begun.unlink(missing_ok=True)
     process = commands.start("run", "sleeps.py", "--json")
@@ -234,10 +267,10 @@ def _stopped(commands: Commands, name: str) -> str:
         assert process.poll() is None, process.communicate()
         time.sleep(0.02)
     time.sleep(0.6 if name == "killed" else 0)  # by then the first task's ref is durable, as run.md says
-    process.send_signal(signal.SIGKILL if name == "killed" else signal.SIGTERM)
+    process.send_signal(signal.SIGTERM if name == "interrupted" else signal.SIGKILL)
     process.communicate(timeout=60)
-    runs = commands("list", "--json").json["runs"]
-    run: str = max(one["run"] for one in runs if one["run"].startswith("Sleeps/"))
+    runs, flow = commands("list", "--json").json["runs"], "First/" if name == "nothing" else "Sleeps/"
+    run: str = max(one["run"] for one in runs if one["run"].startswith(flow))
     return run
 
 

@@ -9,7 +9,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from tests.reports.evidence.shapes import SHAPES, Kept
+from tests.conftest import Commands
+from tests.envs.conftest import made_channel
+from tests.reports.evidence.shapes import SHAPES, Kept, Shape, greeted
 
 from stillrun_reports.evidence.checking import check_evidence
 from stillrun_reports.evidence.crate import crate_metadata
@@ -17,6 +19,7 @@ from stillrun_reports.evidence.crate_files import contents_of
 from stillrun_reports.evidence.statements import PAYLOAD, sign_statements
 from stillrun_snapshot.dsse import pre_authentication
 from stillrun_snapshot.ed25519 import PrivateKey
+from stillrun_snapshot.store import Store
 
 pytestmark = pytest.mark.slow
 
@@ -44,11 +47,17 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def validated(crate: Path, cache: Path, told: Path) -> tuple[int, dict]:
+@pytest.fixture(scope="session")
+def channel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A conda channel."""
+    return made_channel(tmp_path_factory)
+
+
+def validated(crate: Path, cache: Path, told: Path, profile: str = "provenance") -> tuple[int, dict]:
     """The validator's exit code and what it wrote of a crate."""
     command = [VALIDATORS / "bin/rocrate-validator", "-y", "validate", "--offline", "--cache-path", cache]
-    profile = ["-p", "provenance-run-crate-0.5", "-l", "required", "-f", "json", "-o", told, crate]
-    done = run(*command, *profile)
+    wanted = ["-p", f"{profile}-run-crate-0.5", "-l", "required", "-f", "json", "-o", told, crate]
+    done = run(*command, *wanted)
     return done.returncode, json.loads(told.read_text())
 
 
@@ -62,6 +71,50 @@ def test_a_crate_is_valid_and_read_by_others(kept: Kept, cache: Path, tmp_path: 
     assert report.stdout.count("action: ") == 1 + sum(
         1 + len(task.record.get("attempts", ())) for task in kept.dossier(name).tasks
     )
+
+
+def test_a_run_of_which_nothing_ended_is_a_workflow_run_crate(kept: Kept, cache: Path, tmp_path: Path) -> None:
+    audit = kept.audited("nothing", tmp_path / "audit")
+    assert kept.dossier("nothing").tasks == ()
+    code, told = validated(audit / "ro-crate", cache, tmp_path / "told.json", "workflow")
+    assert (code, told["skipped_checks"], told["issues"]) == (0, 0, [])
+    ask("documents", audit)
+    assert check_evidence(audit, store=kept.store).findings == []
+
+
+def test_values_that_did_not_come_along_are_told_as_that(kept: Kept, cache: Path, tmp_path: Path) -> None:
+    run, bundle = kept.shape("foreach").run, tmp_path / "run.bundle"
+    assert kept.commands("export", run, "--without", "artifacts", "-o", bundle).code == 0
+    other = Commands(tmp_path, tmp_path / "store")
+    assert other("import", bundle).code == 0
+    with Store.open(tmp_path / "store") as store:
+        elsewhere = Kept(other, store, {"foreach": kept.shape("foreach")})
+        audit = elsewhere.audited("foreach", tmp_path / "audit")
+        code, told = validated(audit / "ro-crate", cache, tmp_path / "told.json")
+        assert (code, told["skipped_checks"], told["issues"]) == (0, 0, [])
+        checked = check_evidence(audit, store=store)
+        assert checked.findings == []
+        assert any("named in the crate and not in it" in one for one in checked.not_checked)
+
+
+def test_packages_of_conda_have_their_urls_and_digests(kept: Kept, tmp_path: Path, channel: Path) -> None:
+    run = greeted(kept.commands, channel)
+    kept.shapes["greets"] = Shape("greets", run)
+    audit = kept.audited("greets", tmp_path / "audit")
+    ask("documents", audit)
+    bill = json.loads((audit / "bom.cdx.json").read_text())
+    greet = next(one for one in bill["components"] if one["name"] == "greet")
+    assert greet["purl"].startswith("pkg:conda/greet@1")
+    assert "build=" in greet["purl"]
+    assert "subdir=noarch" in greet["purl"]
+    lock = next(one.lock for one in kept.dossier("greets").environments if "start" in one.steps)
+    assert greet["hashes"] == [
+        {"alg": "SHA-256", "content": next(one.digest.hex for one in lock.packages if one.name == "greet")}
+    ]
+    needs = {one["ref"]: one.get("dependsOn", []) for one in bill["dependencies"]}
+    python = next(one["bom-ref"] for one in bill["components"] if one["name"] == "python")
+    assert python in needs[greet["bom-ref"]]
+    assert check_evidence(audit, store=kept.store).findings == []
 
 
 @pytest.mark.parametrize("name", SHAPES)

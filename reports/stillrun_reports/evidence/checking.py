@@ -68,6 +68,7 @@ def check_evidence(
                 "whether it is true of the run: no crate and no store here holds the run's record"
             )
         _check_outside(outside, dossier, kept is not None, verifiers or {}, checked)
+        _tell_others(folder, crate, outside, checked)
         if store is not None:
             _check_objects(store, dossier, crate, outside, checked)
     if store is None:
@@ -152,6 +153,14 @@ def _check_outside(
         else:
             with checked.reading(path.name):
                 check_document(path, path.name, dossier, whole, checked)
+
+
+def _tell_others(folder: Path, crate: Path | None, outside: list[Path], checked: Checked) -> None:
+    """Name what lies beside the evidence and is none, such as the page for people."""
+    known = {folder / "ro-crate", *outside, *folder.glob("key-*.pem")}
+    others = sorted(one.name for one in folder.iterdir() if one not in known) if crate != folder else []
+    if others:
+        checked.not_checked.append(f"{', '.join(others)}: no evidence of a kind that can be held to the records")
 
 
 def _check_objects(

@@ -42,6 +42,7 @@ def test_an_audit_is_checked_with_and_without_its_store(
     assert alone.code == 0, alone.out + alone.err
     assert "sound" in alone.out
     assert "give the public key" in alone.out
+    assert "report.html, report.json: no evidence" in alone.out
     assert not (tmp_path / "no-store").exists(), "checking makes no store"
 
 

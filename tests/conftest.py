@@ -55,7 +55,8 @@ class Commands:
     def environment(self) -> dict[str, str]:
         """This process's variables without settings of Stillrun's, and with our store."""
         kept = {k: v for k, v in os.environ.items() if not k.startswith(_SETTINGS)}
-        return {**kept, "STILLRUN_STORE": str(self.store), "NO_COLOR": "1", **self.variables}
+        places = {"STILLRUN_STORE": str(self.store), "STILLRUN_KEYS": f"{self.store}-keys"}
+        return {**kept, **places, "NO_COLOR": "1", **self.variables}
 
     def start(self, *arguments: str | Path, command: tuple[str, ...] = ("-m", "stillrun_cli")) -> subprocess.Popen[str]:
         """Begin a command and do not wait for it."""

@@ -12,6 +12,7 @@ import click
 from stillrun_cli.console import clean, common_options, print_json, print_table
 from stillrun_cli.settings import open_store, store_path
 from stillrun_engine.machine import user_of
+from stillrun_snapshot._disk import writing
 from stillrun_snapshot.checkpoint import verifier_line
 from stillrun_snapshot.ed25519 import PrivateKey, PublicKey
 from stillrun_snapshot.keys import check_line, known_keys, publish_key, revoke_key, revoked
@@ -125,20 +126,25 @@ def _row(row: dict[str, Any]) -> Iterable[str]:
 @key_group.command("export")
 @click.argument("name", metavar="[KEY]", required=False)
 @click.option("--checkpoint", "as_line", is_flag=True, help="As the line that verifiers of checkpoints take (C2SP).")
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="The file; default: standard output.")
 @common_options
 @click.pass_context
-def export(ctx: click.Context, name: str | None, as_line: bool, as_json: bool) -> None:
+def export(ctx: click.Context, name: str | None, as_line: bool, output: Path | None, as_json: bool) -> None:
     """Print a public key (PEM), to hand to whoever will check signatures: --trust FILE."""
     public = _public(ctx, name)
     line = None
     if as_line or as_json:
         with open_store(ctx) as store:
             tree = LogTree(store.root)
-            line = verifier_line(tree.origin, public) if tree.size else None
+            line = verifier_line(tree.origin, public) if tree.size or as_line else None
+    text = f"{line}\n" if as_line else public.pem
+    if output is not None:
+        with writing(output, "file"):
+            output.write_text(text, "utf-8")
     if as_json:
         print_json({"key": public.keyid, "public": public.pem, "checkpoint": line})
     else:
-        click.echo(line if as_line else public.pem, nl=as_line)
+        click.echo(f"{output}: {public.keyid}" if output else text, nl=output is not None)
 
 
 def _public(ctx: click.Context, name: str | None) -> PublicKey:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
 
 from stillrun_cli.console import clean, common_options, print_json
@@ -12,6 +14,7 @@ from stillrun_engine.closure import check_objects, needed_objects
 from stillrun_engine.errors import RunDamaged
 from stillrun_engine.pathspec import parse_pathspec
 from stillrun_engine.signing import sign_run
+from stillrun_snapshot._disk import writing
 
 __all__ = ["sign_command"]
 
@@ -20,11 +23,20 @@ __all__ = ["sign_command"]
 @click.argument("pathspec", metavar="FLOW/RUN")
 @click.option("--as", "meaning", required=True, metavar="MEANING", help="What it means, such as 'approved for use'.")
 @click.option("--by", "signer", metavar="NAME", help="Your name as it is to stand there; default: the key's holder.")
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), help="Write the signed envelope (DSSE) to a file, too."
+)
 @key_option
 @common_options
 @click.pass_context
 def sign_command(
-    ctx: click.Context, pathspec: str, meaning: str, signer: str | None, key_name: str | None, as_json: bool
+    ctx: click.Context,
+    pathspec: str,
+    meaning: str,
+    signer: str | None,
+    output: Path | None,
+    key_name: str | None,
+    as_json: bool,
 ) -> None:
     """Check everything that a run stands on, then sign its record with a key of yours. The signature is a line of the log.
 
@@ -40,6 +52,11 @@ def sign_command(
                 f"See all: stillrun verify {run.pathspec}."
             )
         ref = sign_run(run, key, signer or holder, meaning)
+        if output is not None:
+            digest = store.refs.get(ref)
+            assert digest is not None, "it was made just now"
+            with writing(output, "file"):
+                output.write_bytes(store.get(digest))
         if as_json:
             print_json({"run": run.pathspec, "record": run.digest, "key": key.keyid, "meaning": meaning, "ref": ref})
         else:

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Sequence
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stillrun_snapshot.merkle import (
@@ -66,6 +66,7 @@ def test_the_published_roots_are_met() -> None:
     assert root_of(0, subtree) == EMPTY_ROOT
 
 
+@settings(deadline=None)
 @given(st.integers(0, 70), st.data())
 def test_root_and_proofs_agree_with_the_definition(size: int, data: st.DataObject) -> None:
     subtree = tree_over(leaves(size))
@@ -80,6 +81,7 @@ def test_root_and_proofs_agree_with_the_definition(size: int, data: st.DataObjec
         assert is_included(leaves(size)[index], index, size, path, root)
 
 
+@settings(deadline=None)
 @given(st.integers(2, 40), st.data())
 def test_no_proof_shows_another_leaf_place_or_history(size: int, data: st.DataObject) -> None:
     subtree = tree_over(leaves(size))

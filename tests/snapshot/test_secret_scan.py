@@ -190,3 +190,16 @@ def test_large_data_is_not_looked_through_and_large_texts_are() -> None:
         and not worth_scanning("a.bin", 2 << 20)
     )
     assert is_program("a/flow.py") and not is_program(".env") and not is_program("a.ipynb")
+
+
+@pytest.mark.parametrize(("rule", "text"), TOKENS + IN_TEXT + IN_SETTINGS)
+def test_short_and_long_texts_are_judged_alike(rule: str, text: str) -> None:
+    for filling in ("", "\n" + "a b " * 2000):
+        assert [each.rule for each in scan((text + filling).encode(), "x")] == [rule]
+
+
+def test_a_removed_line_of_a_diff_is_a_finding() -> None:
+    text = IN_TEXT[7][1]
+    diff = f"--- a/x.py\n+++ b/x.py\n@@ -1 +1,2 @@\n-{text}\n+import os\n+password = os.environ['P']\n"
+    (found,) = scan(diff.encode(), "", program=True)
+    assert (found.rule, found.line) == ("assigned-secret", 4)

@@ -140,7 +140,9 @@ def _tombstone(
         "time": timestamp(clock()),
         "stand_in": None if redaction.stand_in is None else store.put_record(redaction.stand_in),
     }
-    return {"schema": "stillrun/tombstone/1", **envelope(TOMBSTONE_TYPE, canonical_bytes(statement), key)}
+    signed = envelope(TOMBSTONE_TYPE, canonical_bytes(statement), key)
+    # named outside of the envelope, too: whoever looks for what records name finds it, and it stays
+    return {"schema": "stillrun/tombstone/1", **signed, "stand_in": statement["stand_in"]}
 
 
 def _read(store: Store, digest: Digest, record: Digest) -> Tombstone:
@@ -160,6 +162,8 @@ def _read(store: Store, digest: Digest, record: Digest) -> Tombstone:
         )
     except (KeyError, ValueError, TypeError) as error:
         raise StoreError(f"the tombstone of {digest} cannot be read: {error!r}. Restore it from a copy.") from error
+    if held.get("stand_in") != stand_in:
+        raise StoreError(f"the tombstone of {digest} names another record in its place than was signed.")
     if found.digest != digest:
         raise StoreError(f"the tombstone of {digest} is that of another object, {found.digest}.")
     return found

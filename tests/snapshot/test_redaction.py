@@ -82,6 +82,10 @@ def test_a_record_may_have_a_stand_in_that_is_read_in_its_place(store: Store, ke
     digest = store.put_record(record)
     redact(store, [Redaction(digest, [], {**record, "text": "(redacted)"})], "a password", "Ada", key)
     assert store.get_record(digest, "thing") == {**record, "text": "(redacted)"}
+    tombstone = store.refs.get(f"redactions/{digest.hex}")
+    found = tombstone_of(store, digest)
+    assert tombstone is not None and found is not None and found.stand_in is not None
+    assert found.stand_in.encode() in store.get(tombstone)  # so that a search for what records name finds it
     with pytest.raises(ObjectRedacted):
         store.get(digest)
     assert SECRET not in bytes_of(store.root)

@@ -11,6 +11,7 @@ import click
 
 from stillrun_cli.console import clean, common_options, paint, print_json
 from stillrun_cli.key import key_option, own_keys, signing_key, trusted_keys
+from stillrun_cli.outfile import whole_file
 from stillrun_cli.settings import open_store
 from stillrun_engine.errors import EngineError
 from stillrun_engine.pathspec import parse_pathspec, resolve
@@ -57,11 +58,12 @@ def export(
         checkpoint = checkpoint_of(tree)
         text = note_text(checkpoint, *keys)
     if output is not None:
+        stamp = None if authority is None else _stamped(authority, text)
         _write(output, text.encode())
-    if output is not None and authority is not None:
-        from stillrun_snapshot.timestamping import request_stamp
-
-        _write(_stamp_path(output), request_stamp(authority, text.encode()))
+        if stamp is not None:
+            _write(_stamp_path(output), stamp)
+        else:
+            _stamp_path(output).unlink(missing_ok=True)  # that of another checkpoint
     if as_json:
         told = {"origin": checkpoint.origin, "size": checkpoint.size, "root": checkpoint.root.hex()}
         print_json({**told, "keys": [key.keyid for key in keys], "checkpoint": text})
@@ -82,15 +84,19 @@ def _keys(store: Store, name: str | None) -> list[PrivateKey]:
     return [key]
 
 
+def _stamped(authority: str, text: str) -> bytes:
+    from stillrun_snapshot.timestamping import request_stamp
+
+    return request_stamp(authority, text.encode())
+
+
 def _stamp_path(file: Path) -> Path:
     return file.with_name(f"{file.name}.tsr")
 
 
 def _write(path: Path, data: bytes) -> None:
-    try:
-        path.write_bytes(data)
-    except OSError as error:
-        raise EngineError(f"{path} cannot be written: {error.strerror}. Choose another place.") from error
+    with whole_file(path) as file:
+        file.write(data)
 
 
 @checkpoint_group.command("check")

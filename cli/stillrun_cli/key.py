@@ -10,9 +10,9 @@ from typing import Any
 import click
 
 from stillrun_cli.console import clean, common_options, print_json, print_table
+from stillrun_cli.outfile import whole_file
 from stillrun_cli.settings import open_store, store_path
 from stillrun_engine.machine import user_of
-from stillrun_snapshot._disk import writing
 from stillrun_snapshot.checkpoint import verifier_line
 from stillrun_snapshot.ed25519 import PrivateKey, PublicKey
 from stillrun_snapshot.keys import check_line, known_keys, publish_key, revoke_key, revoked
@@ -139,8 +139,8 @@ def export(ctx: click.Context, name: str | None, as_line: bool, output: Path | N
             line = verifier_line(tree.origin, public) if tree.size or as_line else None
     text = f"{line}\n" if as_line else public.pem
     if output is not None:
-        with writing(output, "file"):
-            output.write_text(text, "utf-8")
+        with whole_file(output) as file:
+            file.write(text.encode())
     if as_json:
         print_json({"key": public.keyid, "public": public.pem, "checkpoint": line})
     else:

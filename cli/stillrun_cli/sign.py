@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 
 import click
 
 from stillrun_cli.console import clean, common_options, print_json
 from stillrun_cli.key import key_option, signing_key
+from stillrun_cli.outfile import whole_file
 from stillrun_cli.settings import open_store
 from stillrun_engine.archive import open_run
 from stillrun_engine.closure import check_objects, needed_objects
 from stillrun_engine.errors import RunDamaged
 from stillrun_engine.pathspec import parse_pathspec
 from stillrun_engine.signing import sign_run
-from stillrun_snapshot._disk import writing
 
 __all__ = ["sign_command"]
 
@@ -51,12 +52,12 @@ def sign_command(
                 f"{run.pathspec} is not signed: {damaged[0].needed.purpose}: {damaged[0].problem} "
                 f"See all: stillrun verify {run.pathspec}."
             )
-        ref = sign_run(run, key, signer or holder, meaning)
-        if output is not None:
+        with nullcontext() if output is None else whole_file(output) as file:  # told before anything is signed
+            ref = sign_run(run, key, signer or holder, meaning)
             digest = store.refs.get(ref)
             assert digest is not None, "it was made just now"
-            with writing(output, "file"):
-                output.write_bytes(store.get(digest))
+            if file is not None:
+                file.write(store.get(digest))
         if as_json:
             print_json({"run": run.pathspec, "record": run.digest, "key": key.keyid, "meaning": meaning, "ref": ref})
         else:

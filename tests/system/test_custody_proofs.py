@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from tests.conftest import Commands
+from tests.snapshot.test_timestamping import Server, make_authority
 from tests.system.test_custody import Evidence, checked, opened, origin, told
 
 from stillrun_snapshot.checkpoint import verifier_line
@@ -215,3 +216,29 @@ def test_digests_are_of_what_sha256sum_reads(origin: Evidence) -> None:
         assert digest_of(path.read_bytes()) == named
         told_by = subprocess.run(["sha256sum", path], capture_output=True, text=True, check=True).stdout
         assert told_by.split()[0] == named.hex
+
+
+def test_a_checkpoint_is_stamped_by_an_authority_and_openssl_agrees(
+    origin: Evidence, lonely: Commands, tmp_path: Path
+) -> None:
+    authority = make_authority(tmp_path / "authority")
+    server = Server(authority)
+    lonely.store = origin.root
+    lonely.variables["STILLRUN_TIMESTAMP_URL"] = server.url
+    try:
+        assert lonely("checkpoint", "export").code == 2  # a stamp needs a file to stand beside
+        assert lonely("checkpoint", "export", "-o", "kept").code == 0
+    finally:
+        server.close()
+    words = f"openssl ts -verify -data kept -in kept.tsr -CAfile {authority}/ca.pem"
+    assert subprocess.run(words.split(), cwd=lonely.cwd, capture_output=True).returncode == 0
+    done = lonely("checkpoint", "check", "kept", "--authority", authority / "ca.pem", "--json")
+    assert done.code == 0 and done.json["stamp"]["known"] and done.json["verdict"] == "agrees"
+    other = make_authority(tmp_path / "other")
+    assert lonely("checkpoint", "check", "kept", "--authority", other / "ca.pem").code == 2
+    assert "nobody vouches for" in lonely("checkpoint", "check", "kept").out
+    kept = lonely.cwd / "kept"
+    kept.write_text(kept.read_text() + "\n")
+    done = lonely("checkpoint", "check", "kept")
+    assert done.code == 2 and "over other bytes" in done.err
+    assert lonely("checkpoint", "export", "-o", "kept", "--timestamp", "http://127.0.0.1:9/").code == 2

@@ -114,6 +114,8 @@ class Catalog:
         if not (scans or gone or quiet):
             return
         with transaction(connection):
+            if gone:  # not one that was made and indexed by others between our look at the folder and at the index
+                gone -= _present(self._root).keys()
             for name in gone:
                 forget_pack(connection, name)
             for scan in scans:

@@ -40,6 +40,7 @@ class PackFolder:
         self._root = root
         self._catalog = catalog
         self._presence = presence
+        self._folder = str(root / "packs")
         self._writer: PackWriter | None = None
         self._written: dict[Digest, PackEntry] = {}
         self._shared: set[str] = set()  # packs of other writers that hold what was put here
@@ -110,6 +111,13 @@ class PackFolder:
             data = payload_content(entry, self._writer.read(entry))
             if data is not None:
                 return data, (self._writer.name, entry)
+        while True:
+            seen = self._changed_ns()
+            found = self._look(digest)
+            if found is not None or self._changed_ns() == seen:
+                return found  # else packs were moved while we looked, and it may be in a new one
+
+    def _look(self, digest: Digest) -> tuple[bytes, Held] | None:
         places = self._catalog.held(digest)
         if not places and self._catalog.refresh(self.own):
             places = self._catalog.held(digest)
@@ -120,6 +128,9 @@ class PackFolder:
         if not places:
             return None
         return self._read_anew(digest, [name for name, _ in places])
+
+    def _changed_ns(self) -> int:
+        return os.stat(self._folder).st_mtime_ns  # noqa: PTH116  # as text it takes a fifth of the time
 
     def read_many(self, digests: list[Digest]) -> dict[Digest, bytes]:
         """Return the checked bytes of those that stand in sealed or other writers' packs where the catalog says they do.
@@ -154,6 +165,7 @@ class PackFolder:
             data = self._content(name, entry)
             if data is not None:
                 return data, (name, entry)
+        places = [place for place in places if self.path(place[0]).exists()]  # not those moved again meanwhile
         if places:
             where = ", ".join(self.path(name).name for name, _ in places)
             raise ObjectCorrupt(digest, self._root, f"its entry in {where} does not hold it any more")

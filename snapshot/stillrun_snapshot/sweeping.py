@@ -14,7 +14,7 @@ from itertools import groupby
 
 from stillrun_snapshot._disk import remove_quietly, sync_folder, writing
 from stillrun_snapshot._marking import PackFile, pack_files
-from stillrun_snapshot._pack import PackWriter, pack_path
+from stillrun_snapshot._pack import HEADER_SIZE, PackWriter, pack_path, scan_pack
 from stillrun_snapshot._pack_walk import Stands, is_whole, stands_in
 from stillrun_snapshot._presence import closed_gate
 from stillrun_snapshot.digest import Digest
@@ -69,9 +69,9 @@ def _rewrite_without(store: Store, pack: PackFile, dropped: Collection[Digest]) 
     writer = PackWriter(store.root)
     try:
         with open(pack.path, "rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as view:
-            for each in stands_in(pack.path)[0]:
-                if Digest.of_raw(each.raw) not in dropped:  # whatever was not looked at stays as it is
-                    writer.copy(view[each.begin : each.end])
+            for entry in scan_pack(pack.path).entries:
+                if entry.digest not in dropped:  # whatever was not looked at stays as it is
+                    writer.copy(view[entry.offset - HEADER_SIZE : entry.offset + entry.stored])
     finally:
         writer.close()
     sync_folder(pack.path.parent)

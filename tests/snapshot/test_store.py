@@ -496,3 +496,23 @@ def test_a_writer_of_many_objects_holds_few_of_them(tmp_path: Path, monkeypatch:
         assert sorted(store.digests()) == sorted(names)
         assert [store.verify(name) for name in names[:2]] == [8, 8]
     assert [path.suffix for path in (tmp_path / "store/packs").iterdir()] == [".pack"]
+
+
+def test_a_pack_that_others_index_while_the_folder_is_looked_at_stays_known(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import stillrun_snapshot._catalog as catalogs
+
+    look, made = catalogs._present, list[Digest]()
+
+    def slow_look(root: Path) -> dict[str, bool]:
+        found = look(root)
+        monkeypatch.setattr(catalogs, "_present", look)
+        with Store.open(root) as other:  # it seals and indexes its pack before the index is looked at here
+            made.append(other.put(b"of another"))
+        return found
+
+    store.catalog.connection.execute("DELETE FROM meta")
+    monkeypatch.setattr(catalogs, "_present", slow_look)
+    store.catalog.refresh(anew=True)
+    assert store.catalog.held(made[0]) != []

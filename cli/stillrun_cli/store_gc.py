@@ -42,7 +42,7 @@ def gc_command(ctx: click.Context, delete: bool, grace: str, as_json: bool) -> N
         click.echo(f"  {line}")
     verb = "freed" if delete else "would be freed; --delete does it"
     waiting = f", {done.waiting:,} wait for another time" if done.waiting else ""
-    click.echo(f"{size(_freed(done))} {verb}. {counted(done.kept, 'object')} needed{waiting}.")
+    click.echo(f"{size(_freed(done))} {verb}. {counted(done.kept, 'object')} needed or young{waiting}.")
 
 
 def _freed(done: Collection) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from stillrun_snapshot._disk import writing
@@ -43,7 +43,8 @@ def upkeep(store_root: Path, what: str) -> Iterator[None]:
         try:
             yield
         finally:
-            os.ftruncate(descriptor, 0)
+            with suppress(OSError):  # a word that stays is overwritten by the next holder
+                os.ftruncate(descriptor, 0)
     finally:
         os.close(descriptor)
 

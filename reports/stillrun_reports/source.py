@@ -6,11 +6,12 @@ import ast
 import textwrap
 import warnings
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from typing import Any
 
 from stillrun_reports.reading import Reading
 from stillrun_snapshot.digest import Digest
-from stillrun_snapshot.errors import StillrunError
+from stillrun_snapshot.errors import ObjectCorrupt, ObjectMissing, StillrunError
 from stillrun_snapshot.tree import FileEntry, tree_files
 
 __all__ = ["code_of", "step_sources"]
@@ -73,7 +74,8 @@ def _python_files(reading: Reading) -> Iterator[tuple[str, str]]:
     entries = sorted(tree_files(store, Digest(code["tree"])), key=lambda item: (item[0] != code["flow_file"], item[0]))
     for path, entry in entries:
         if isinstance(entry, FileEntry) and entry.size <= _TEXT_MAX and path.endswith(".py"):
-            yield path, store.get(entry.digest).decode("utf-8", "replace")
+            with suppress(ObjectMissing, ObjectCorrupt):  # which is told as damage
+                yield path, store.get(entry.digest).decode("utf-8", "replace")
 
 
 def _methods(text: str, wanted: Mapping[str, int]) -> dict[str, dict[str, Any]]:

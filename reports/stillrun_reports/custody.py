@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from stillrun_engine.closure import Needed, check_objects, needed_objects
+from stillrun_engine.evidence import evidence_ref
 from stillrun_engine.run_refs import left_behind
 from stillrun_reports.reading import Reading
 from stillrun_snapshot.digest import Digest
@@ -59,8 +60,18 @@ def custody_of(reading: Reading) -> dict[str, Any]:
         "log": {"lines": last.seq, "last": last.line, "time": last.time} if last else None,
         "events": sorted(events, key=lambda one: (one["seq"], one["ref"])),
         "signatures": _signatures(store, run),
-        "carried_here": store.refs.get(f"evidence/{run}") is not None,
+        "carried": _carried(store, run),
     }
+
+
+def _carried(store: Store, run: str) -> dict[str, Any] | None:
+    """Of a run that came from another store: what the log there said of it, as it came with the run."""
+    digest = store.refs.get(evidence_ref(run))
+    if digest is None:
+        return None
+    events = store.get_record(digest, "log-excerpt")["events"]
+    times = [one["time"] for one in events]
+    return {"record": digest, "lines": len(events), "first": min(times, default=None), "last": max(times, default=None)}
 
 
 def _event(event: RefEvent, kind: str) -> dict[str, Any]:

@@ -137,6 +137,10 @@ def _kept(report: Report) -> Iterator[dict[str, Any]]:
     if report["integrity"]["absent"]:
         text = f"{len(report['integrity']['absent'])} objects were left behind when the run was carried here."
         yield _finding("left_behind", "custody", text, note=True)
+    carried = report["custody"]["carried"]
+    if carried:
+        text = "The run was carried here from another store; its times are of that one, and so is the log that came with it."
+        yield _finding("carried", "custody", text, note=True)
     loose = [file["path"] for file in report["files"] if not file["kept"] and file["base"] != "system"]
     if loose:
         yield _finding("files_not_kept", "data", f"Files that were read and not kept: {_some(loose)}.", note=True)

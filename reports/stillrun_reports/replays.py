@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 from stillrun_engine.archive import KeptRun, open_run
@@ -45,15 +46,16 @@ def replays_of(run: KeptRun) -> list[dict[str, Any]]:
     return found
 
 
-def chosen_verdict(run: KeptRun, wanted: str | None) -> tuple[str, Record] | None:
+def chosen_verdict(run: KeptRun, replays: Sequence[Record], wanted: str | None) -> tuple[str, Record] | None:
     """Digest and record of the verdict that the report tells of: the one that is asked for, else the run's own or the newest
-    of the whole run with nothing changed, else the newest. wanted: FLOW/RUN of a replay, or the digest of a verdict."""
+    of the whole run with nothing changed, else the newest. replays: as ``replays_of`` tells them; wanted: FLOW/RUN of a replay,
+    or the digest of a verdict."""
     if wanted is not None:
         return _asked_for(run, wanted)
     if run.record.get("verdict"):
         digest = run.record["verdict"]
         return digest, run.store.get_record(Digest(digest), "verdict")
-    judged = [one for one in replays_of(run) if one["verdict_record"]]
+    judged = [one for one in replays if one["verdict_record"]]
     whole = [one for one in judged if one["scope"] == run.pathspec and not one["changed"]]
     if not judged:
         return None

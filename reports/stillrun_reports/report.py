@@ -45,7 +45,8 @@ def report_of(
     replay: FLOW/RUN of a replay or the digest of a verdict; the newest replay of the whole run when None.
     compare: a run to lay beside it. check: whether every object is hashed; told: hears of each that was.
     """
-    chosen = chosen_verdict(run, replay)
+    replays = replays_of(run)
+    chosen = chosen_verdict(run, replays, replay)
     reading = Reading(run, chosen[1] if chosen else None)
     integrity = integrity_of(reading, told, check=check)
     report: dict[str, Any] = {
@@ -60,7 +61,7 @@ def report_of(
         "tasks": tasks_of(reading),
         "artifacts": list(artifacts_of(reading)),
         "replay": replay_of(run, *chosen) if chosen else None,
-        "replays": replays_of(run),
+        "replays": replays,
         "comparison": comparison_of(run, compare) if compare else None,
         "custody": custody_of(reading),
         "limits": {"logs_told": LOGS_TOLD, "log_bytes": LOG_BYTES},

@@ -31,3 +31,16 @@ def test_a_source_file_that_is_gone_is_damage_and_no_error(lonely: Commands) -> 
     assert done.code == 1 and done.json["verdict"] == "damaged" and done.json["damaged"] == 1
     assert "linear.py" in done.json["findings"][0]["text"]
     assert "Damaged or missing objects" in (lonely.cwd / "out" / "report.html").read_text()
+
+
+def test_a_run_that_was_carried_here_says_so_and_tells_of_the_log_there(lonely: Commands) -> None:
+    lonely.write("linear.py", LINEAR.lstrip())
+    lonely.write("offset.txt", "5\n")
+    run = lonely.run("linear.py")
+    assert lonely("export", run, "-o", "linear.bundle").code == 0
+    lonely.store = lonely.cwd / "elsewhere"
+    assert lonely("import", "linear.bundle").code == 0
+    with Store.open(Path(lonely.store)) as store:
+        report = report_of(store, open_run(store, parse_pathspec(run)))
+    assert report["custody"]["carried"]["lines"] == 5
+    assert [one["code"] for one in report["findings"] if one["where"] == "custody"] == ["carried"]

@@ -12,6 +12,7 @@ import pytest
 from tests.reports.conftest import Reports
 
 from stillrun_reports.graph import levels_of
+from stillrun_reports.page.graph_drawing import draw_graph
 from stillrun_reports.page.listing import diff_lines, python_lines
 from stillrun_reports.page.text import duration, plain, size
 from stillrun_reports.page.views import powers
@@ -194,3 +195,18 @@ def test_a_histogram_goes_from_the_smallest_power_of_ten_to_the_largest() -> Non
         ("1e-10", 255),
         ("1e-9", 617),
     ]
+
+
+def test_a_graph_with_many_branches_stands_above_its_table(reported: Reports) -> None:
+    assert 'class="card graphbox over"' in render_page(reported("branch"))
+    assert 'class="card graphbox"' in render_page(reported("linear"))
+
+
+def test_lines_pass_levels_beside_boxes_and_ways_back_are_dashed() -> None:
+    following = {"a": ["b", "c"], "b": ["d"], "c": ["e"], "d": ["d", "e"], "e": []}
+    level = levels_of(following)
+    told = {"kind": "linear", "tasks": 1, "state": "ok"}
+    steps = [{"step": name, "next": after, "level": level[name], **told} for name, after in following.items()]
+    drawing = str(draw_graph(steps, {name: f"step-{name}" for name in following}))
+    assert drawing.count('class="edge"') == 5 and drawing.count('class="edge back"') == 1
+    assert drawing.count("C") > 6, "the line from c to e bends once more, on the level that it passes"

@@ -45,7 +45,9 @@ def draw_graph(steps: Sequence[Step], anchors: Mapping[str, str]) -> Markup:
     total = width + 2 * _MARGIN + (36 if back else 0) + _STACK * 2
     height = len(rows) * (_HEIGHT + _DOWN) - _DOWN + 2 * _MARGIN + _STACK * 2
     lines = [_line([places[one] for one in chain]) for chain in chains]
-    lines += [_way_back(places[name], places[after], width + _MARGIN + 20) for name, after in back]
+    lines += [
+        _way_back(places[name], places[after], width + _MARGIN + 20, names[after]["tasks"] > 1) for name, after in back
+    ]
     boxes = [_box(step, places[name], anchors[name]) for name, step in names.items()]
     head = (
         f'<svg class="graph" xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {total:.0f} {height:.0f}" '
@@ -119,9 +121,9 @@ def _line(through: Sequence[_Place]) -> str:
     return f'<path class="edge" d="{" ".join(parts)}" marker-end="url(#arrow)"/>'
 
 
-def _way_back(start: _Place, end: _Place, right: float) -> str:
+def _way_back(start: _Place, end: _Place, right: float, stacked: bool) -> str:
     top, bottom = end.y + _HEIGHT / 2 - 8, start.y + _HEIGHT / 2 + 8
-    left, other = start.x + _WIDTH / 2, end.x + _WIDTH / 2
+    left, other = start.x + _WIDTH / 2, end.x + _WIDTH / 2 + (2 * _STACK if stacked else 0)
     turn = f"M{left:.1f} {bottom:.1f}C{right:.1f} {bottom:.1f} {right:.1f} {top:.1f} {other:.1f} {top:.1f}"
     return f'<path class="edge back" d="{turn}" marker-end="url(#arrow)"/>'
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from math import inf
 from statistics import median_low
@@ -26,6 +27,7 @@ __all__ = [
     "counted",
     "effects",
     "grouped",
+    "is_wide",
     "middle",
     "powers",
     "quoted",
@@ -44,6 +46,7 @@ LOGS_MAX = 20
 DIFFERENCES_MAX = 60
 _IN_ORDER = 50  # rows that are shown in their own order; of more the worst come first
 _NAMES_MAX = 50
+_BESIDE = 2  # steps on one level
 _LOOSE = 65_536  # bytes from which an object is a file of its own (docs/spec/store.md)
 _THREADS = re.compile(r"_NUM_THREADS$|^OPENBLAS_CORETYPE$")
 _BLAS = re.compile(r"openblas|mkl|blis|libblas|accelerate|atlas", re.IGNORECASE)
@@ -126,6 +129,11 @@ def cells(row: object) -> str:
     if isinstance(row, Mapping):
         return ", ".join(f"{name}: {value}" for name, value in row.items())
     return str(row)
+
+
+def is_wide(steps: Sequence[Record]) -> bool:
+    """Whether a graph is too wide to stand beside its table: with more than two steps on one level."""
+    return max(Counter(step["level"] for step in steps).values(), default=0) > _BESIDE
 
 
 def counted(groups: Iterable[tuple[str, Sequence[object]]]) -> list[tuple[str, int]]:

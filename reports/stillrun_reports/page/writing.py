@@ -117,6 +117,7 @@ def _context(report: Report) -> dict[str, Any]:
         "anchors": anchors,
         "loop_env": numbers,
         "drawing": draw_graph(report["steps"], anchors),
+        "graph_is_wide": views.is_wide(report["steps"]),
         "medallion": draw_medallion(report["verdict"]["level"]),
         "axis": Axis(report["run"]["started"], report["tasks"]),
         "tasks_by_step": views.by_step(report, "tasks"),

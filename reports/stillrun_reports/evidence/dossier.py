@@ -11,12 +11,11 @@ from stillrun_engine.errors import EngineError
 from stillrun_envs.lock import Lock, read_lock
 from stillrun_snapshot.deferred import dataclass
 from stillrun_snapshot.digest import Digest, digest_of
-from stillrun_snapshot.errors import ObjectMissing
 from stillrun_snapshot.record import canonical_bytes
 from stillrun_snapshot.store import Store
 from stillrun_snapshot.tree import Entry, tree_files
 
-__all__ = ["Dossier", "Environment", "Judgement", "Task", "dossier_of"]
+__all__ = ["Dossier", "Environment", "Judgement", "Task", "dossier_of", "held"]
 
 Record = Mapping[str, Any]
 
@@ -200,11 +199,3 @@ def held(store: Store, digests: Iterable[Digest]) -> set[Digest]:
     """Those of ``digests`` whose bytes the store has."""
     wanted = list(digests)
     return set(wanted) - store.absent(wanted)
-
-
-def size_of(store: Store, digest: Digest) -> int | None:
-    """How long an object is; None when it is not here."""
-    try:
-        return store.size(digest)
-    except ObjectMissing:
-        return None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import field, replace
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,7 @@ class Workspace:
     mounts: tuple[tuple[Path, Path], ...] = ()
     elsewhere: str | None = None
     kept: tuple[str, ...] = ()  # names in root that are there for folders which stay to be seen
+    origins: Mapping[str, Path] = field(default_factory=dict)  # where the original had its 'tree' and its 'cwd'
 
     def seen(self, path: Path) -> Path:
         """Where tasks see a path of the workspace."""
@@ -68,11 +69,13 @@ def make_workspace(
     cwd = root / placed["path"] if placed["base"] == "tree" else folder / "cwd"
     for each in {root, cwd} if placed["base"] != "tree" else {root}:
         each.mkdir()
-    plain = Workspace(folder, root, cwd, elsewhere="another folder was asked for")
+    flow_file = store.get_record(Digest(run["code"]), "code")["flow_file"]
+    origins = {"tree": root_of(Path(run["source"]), flow_file)}
+    origins["cwd"] = origins["tree"] / placed["path"] if placed["base"] == "tree" else Path(placed["path"])
+    plain = Workspace(folder, root, cwd, elsewhere="another folder was asked for", origins=origins)
     if not same_path:
         return plain
-    flow_file = store.get_record(Digest(run["code"]), "code")["flow_file"]
-    wanted = [(root, root_of(Path(run["source"]), flow_file))]
+    wanted = [(root, origins["tree"])]
     if placed["base"] != "tree":
         wanted.append((cwd, Path(placed["path"])))
     mounts = tuple(sorted((pair for pair in wanted if not too_wide(pair[1])), key=lambda pair: len(pair[1].parts)))
@@ -81,7 +84,7 @@ def make_workspace(
     problem = Enclosure(mounts, (store.root, *keep)).problem()
     if problem:
         return replace(plain, elsewhere=problem)
-    found = Workspace(folder, root, cwd, mounts, elsewhere)
+    found = Workspace(folder, root, cwd, mounts, elsewhere, origins=origins)
     return replace(found, kept=_places_of_kept(found, (store.root, *keep)))
 
 
@@ -148,16 +151,28 @@ def put_back(store: Store, file: Record, workspace: Workspace) -> str | None:
         return None
     if file["base"] == "absolute":
         return _check_in_place(file)
-    if not file["kept"]:
-        return f"{file['path']} ({file['size']:,} bytes) was not kept: {file['reason']}"
     target = (workspace.root if file["base"] == "tree" else workspace.cwd) / file["path"]
     if not target.resolve().is_relative_to(workspace.folder.resolve()):
         return f"{file['path']} lies outside of the replay's folder"
     target.parent.mkdir(parents=True, exist_ok=True)
     target.unlink(missing_ok=True)
+    if not file["kept"]:
+        return _take_from_its_place(file, workspace.origins.get(file["base"]), target)
     with store.open_object(Digest(file["digest"])) as source, target.open("wb") as out:
         shutil.copyfileobj(source, out, 1 << 20)
     return None
+
+
+def _take_from_its_place(file: Record, origin: Path | None, target: Path) -> str | None:
+    """A file that was not kept, such as one with a secret, is taken from where it was, when it is as it was."""
+    refused = f"{file['path']} ({file['size']:,} bytes) was not kept: {file['reason']}"
+    if file["digest"] is None or origin is None or not (origin / file["path"]).is_file():
+        return refused
+    shutil.copyfile(origin / file["path"], target)
+    if digest_of_file(target)[0] == file["digest"]:
+        return None
+    target.unlink()
+    return f"{refused}; and it has changed since"
 
 
 def _check_in_place(file: Record) -> str | None:

@@ -228,3 +228,18 @@ def test_a_secret_that_was_kept_is_found_and_taken_out(careless: Commands) -> No
     assert replayed.code == 2 and "was redacted by Ada" in replayed.err and "Traceback" not in replayed.err
     gone = careless("artifact", f"{run}/start/0/token", "--out", "x")
     assert gone.code == 2 and "was redacted by Ada" in gone.err
+
+
+def test_a_file_of_secrets_is_named_and_a_replay_takes_it_from_where_it_was(leaky: Commands) -> None:
+    leaky.write(".env", f"DB_PASSWORD={PASSWORD}\n")
+    leaky.write("reads.py", FLOW.replace("token.txt", ".env").replace("Leaky", "Reads"))
+    run = leaky.run("reads.py")
+    assert holds(leaky.store) == []
+    replayed = leaky("replay", run, "--json")
+    assert replayed.code == 0, replayed.err
+    assert holds(leaky.store) == []
+    leaky.write(".env", "DB_PASSWORD=another\n")
+    refused = leaky("replay", run)
+    assert refused.code == 2 and ".env" in refused.err and "it has changed since" in refused.err
+    (leaky.cwd / ".env").unlink()
+    assert "was not kept: secret" in leaky("replay", run).err

@@ -169,7 +169,8 @@ class RefLog:
     def settle(self) -> None:
         """Have the index take in what was set here last, so that it is known where the log ended."""
         if self._own:
-            self.get("")
+            with suppress(StoreError):  # a log that is damaged is told to whoever reads it
+                self.get("")
 
     def length(self) -> int:
         """Return the length of the log in bytes."""

@@ -146,6 +146,7 @@ def test_code_with_a_secret_is_refused_with_rule_file_and_line(leaky: Commands) 
     assert holds(leaky.store) == []
 
 
+@pytest.mark.slow
 def test_what_is_let_pass_needs_a_reason_and_is_recorded(careless: Commands) -> None:
     careless.write("settings.py", f"DB_PASSWORD = '{PASSWORD}'\n")
     assert "needs --reason" in careless("run", "flow.py", "--allow-secret", "assigned-secret").err
@@ -195,6 +196,7 @@ def test_variables_and_addresses_leave_no_secret(leaky: Commands) -> None:
     assert holds(leaky.store) == []
 
 
+@pytest.mark.slow
 def test_a_secret_that_was_kept_is_found_and_taken_out(careless: Commands) -> None:
     careless.write("settings.py", f"DB_PASSWORD = '{PASSWORD}'\n")
     run = careless.run(
@@ -230,6 +232,7 @@ def test_a_secret_that_was_kept_is_found_and_taken_out(careless: Commands) -> No
     assert gone.code == 2 and "was redacted by Ada" in gone.err
 
 
+@pytest.mark.slow
 def test_a_file_of_secrets_is_named_and_a_replay_takes_it_from_where_it_was(leaky: Commands) -> None:
     leaky.write(".env", f"DB_PASSWORD={PASSWORD}\n")
     leaky.write("reads.py", FLOW.replace("token.txt", ".env").replace("Leaky", "Reads"))

@@ -51,8 +51,6 @@ def expunge_packed(root: Path, catalog: Catalog, gone: Collection[Digest]) -> No
         old.unlink()
         sync_folder(old.parent)
         catalog.rescan(name)
-    if names:
-        catalog.connection.execute("VACUUM")  # what stood in freed pages named objects, and nothing more
 
 
 def clear_copies(root: Path) -> None:

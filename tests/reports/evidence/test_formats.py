@@ -137,5 +137,7 @@ def test_an_audit_writes_all_formats_and_they_are_sound(kept: Kept, tmp_path: Pa
     assert len([path for path in written["slsa"] if path.name.startswith("verdict-")]) == 1
     assert json.loads((tmp_path / "ro-crate/ro-crate-metadata.json").read_text())["@graph"]
     assert check_evidence(tmp_path, store=kept.store).findings == []
+    write_formats(["ro-crate"], report, kept.store, run, tmp_path)  # takes the place of the one before
+    (tmp_path / "ro-crate/ro-crate-metadata.json").write_text("{}")
     with pytest.raises(EngineError, match="is there already"):
         write_formats(["ro-crate"], report, kept.store, run, tmp_path)

@@ -9,6 +9,7 @@ from stillrun_engine.bundle import BundleRefused, LeftOut
 from stillrun_engine.errors import EngineError, NotFound, RunDamaged
 from stillrun_engine.evidence import check_evidence, evidence_ref
 from stillrun_engine.pathspec import LATEST, Pathspec
+from stillrun_snapshot.bucket import BucketError
 from stillrun_snapshot.deferred import dataclass
 from stillrun_snapshot.digest import Digest
 from stillrun_snapshot.errors import ObjectCorrupt, ObjectMissing, RefConflict, StillrunError, StoreFull, StoreReadOnly
@@ -58,7 +59,7 @@ def sound_records(runs: str) -> Iterator[None]:
     """Turn what goes wrong where records are not of the shape that their schemas say into one refusal."""
     try:
         yield
-    except (BundleRefused, RunDamaged, ObjectCorrupt, StoreFull, StoreReadOnly):
+    except (BucketError, BundleRefused, RunDamaged, ObjectCorrupt, StoreFull, StoreReadOnly):
         raise
     except ObjectMissing as err:
         raise BundleRefused(f"{err.digest} is needed by {runs} and not in it.") from err

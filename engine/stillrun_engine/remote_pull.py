@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from stillrun_engine.archive import KeptRun, Record
+from stillrun_engine.bundle import BundleRefused
 from stillrun_engine.carry import check_runs, refuse_clashes, set_refs, sound_records
 from stillrun_engine.closure import Needed, needed_objects
 from stillrun_engine.errors import NotFound, RunDamaged
@@ -17,13 +18,13 @@ from stillrun_engine.remote_log import Known, RemoteUnsound
 from stillrun_engine.remote_manifest import PIECE, Manifest, Packed, Place, Whole
 from stillrun_engine.remote_objects import LargeObject, fetched_entries, fetched_small
 from stillrun_engine.remote_send import LATER
-from stillrun_engine.remote_work import JOBS, Crew, Progress, Silent
+from stillrun_engine.remote_work import JOBS, Crew, Progress, Tally
 from stillrun_engine.remotes import OpenRemote
 from stillrun_engine.run_refs import beside
 from stillrun_engine.tags import change_tags
 from stillrun_snapshot.deferred import dataclass
 from stillrun_snapshot.digest import Digest
-from stillrun_snapshot.errors import StoreError
+from stillrun_snapshot.errors import RecordError, StoreError
 from stillrun_snapshot.intake import unfinished_folder
 from stillrun_snapshot.lease import Lease
 from stillrun_snapshot.refs import RefChange
@@ -94,11 +95,14 @@ def pull_run(
     if manifest.run != run:
         raise RemoteUnsound(f"'{remote.name}' gives {manifest.run} as {run}. Nothing was taken from there.")
     refuse_clashes(store, manifest.refs)
-    progress = Silent(told)
+    progress = Tally(told)
     with _folder(store) as folder, Crew(jobs) as crew:
         fetch = _Fetch(store, remote, manifest, folder, crew, progress)
         fetch.all({digest: Needed(digest, "a record") for digest in manifest.first()})
-        needed = fetch.needed()
+        try:
+            needed = fetch.needed()
+        except (BundleRefused, RecordError) as err:
+            raise RemoteUnsound(f"what {remote.bucket.name} says of {run} is not sound: {err} No ref was set.") from err
         wanted = {d: one for d, one in needed.items() if everything or one.kind not in LATER}
         fetch.all(wanted)
     left = [one for digest, one in needed.items() if digest in store.absent(needed.keys() - wanted.keys())]
@@ -112,7 +116,7 @@ def fetch_objects(
     store: Store, remote: OpenRemote, manifest: Manifest, needed: Mapping[Digest, Needed], told: Progress | None = None
 ) -> int:
     """Fetch what is not here of some objects that a manifest tells of; the bytes that came."""
-    progress = Silent(told)
+    progress = Tally(told)
     with _folder(store) as folder, Crew() as crew:
         _Fetch(store, remote, manifest, folder, crew, progress).all(needed)
     store.sync()

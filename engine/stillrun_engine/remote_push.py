@@ -11,7 +11,7 @@ from stillrun_engine.remote_log import Change, Known
 from stillrun_engine.remote_manifest import Manifest, Place, sent_manifest
 from stillrun_engine.remote_objects import fetched_small
 from stillrun_engine.remote_send import LATER, Sender
-from stillrun_engine.remote_work import JOBS, Crew, Progress, Silent
+from stillrun_engine.remote_work import JOBS, Crew, Progress, Tally
 from stillrun_engine.remotes import OpenRemote
 from stillrun_engine.run_refs import beside, refs_of_runs, whole_closure, whole_locks
 from stillrun_engine.tags import checked_tag, tags_of
@@ -57,7 +57,7 @@ def push_runs(
     """
     remote.prove()
     changed: list[str] = []
-    objects, progress = 0, Silent(told)
+    objects, progress = 0, Tally(told)
     ordered = sorted({run.pathspec: run for run in runs}.values(), key=lambda run: run.pathspec)
     known = remote.known()
     for begin in range(0, len(ordered), _RUNS_AT_ONCE):

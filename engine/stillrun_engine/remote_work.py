@@ -8,7 +8,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from types import TracebackType
 from typing import Protocol
 
-__all__ = ["JOBS", "Crew", "Progress", "Silent"]
+__all__ = ["JOBS", "Crew", "Progress", "Tally"]
 
 JOBS = 8
 """Requests at once: what keeps a link busy over a distance, and holds at most 16 pieces in memory."""
@@ -24,8 +24,8 @@ class Progress(Protocol):
         """So many bytes were moved, for ``what``."""
 
 
-class Silent:
-    """Counts, and tells nobody."""
+class Tally:
+    """Counts what is moved, and passes it on to who wants to be told."""
 
     def __init__(self, inner: Progress | None = None) -> None:
         self._inner, self._lock = inner, threading.Lock()

@@ -436,6 +436,23 @@ def test_an_event_that_was_replaced_is_noticed(team: Team) -> None:
     assert (done.code, "as Shared/forged" in done.err) == (2, True), done.err
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["runs/Other/1", "locks/" + "0" * 64, "evil/../x", "tasks/{run}/end/9"])
+def test_a_manifest_with_refs_that_are_not_its_runs_is_refused(team: Team, name: str) -> None:
+    run = team.runs[0]
+    team.moved(team.ours, "push", run)
+    first = http("GET", team.key("log/0000000001"))
+    before = json.loads(first)["changes"][0]["to"]
+    packed = http("GET", team.key(f"manifests/{before.removeprefix('sha256:')}"))
+    record = json.loads(zstandard.ZstdDecompressor().decompress(packed))
+    record["refs"][name.format(run=run)] = record["refs"][f"runs/{run}"]
+    data = canonical_bytes(record)
+    http("PUT", team.key(f"manifests/{digest_of(data).hex}"), zstandard.ZstdCompressor().compress(data))
+    http("PUT", team.key("log/0000000002"), event(2, digest_of(first), run, digest_of(data), before))
+    refused(team.theirs("pull", run), "is not sound")
+    assert refs_of(team.theirs.store) == {}
+
+
 def test_a_bomb_is_refused_before_it_is_unpacked(team: Team) -> None:
     team.moved(team.ours, "push", team.runs[0])
     last = http("GET", team.key("log/0000000001"))

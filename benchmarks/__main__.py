@@ -19,6 +19,7 @@ from benchmarks.client import client
 from benchmarks.environments import environments
 from benchmarks.judging import judging
 from benchmarks.measure import Command, alternate, median
+from benchmarks.remotes import remotes
 from benchmarks.upkeep import upkeep
 
 ROOT = Path(__file__).parent
@@ -216,6 +217,10 @@ def client_read(bench: Bench) -> None:
     client((bench.stillrun, bench.variables()), (bench.metaflow, bench.variables()), bench.work, ROUNDS)
 
 
+def shared(bench: Bench) -> None:
+    remotes(bench.work / "remotes", ROUNDS)
+
+
 def usage(folder: Path) -> tuple[int, int]:
     """Bytes of disk blocks and number of files below ``folder``, built environments and interpreters left out."""
     skipped = {"envs", "pythons", "trees", "cache"}
@@ -241,6 +246,7 @@ ALL: dict[str, Callable[[Bench], None]] = {
     "judging": judged,
     "upkeep": upkept,
     "client": client_read,
+    "remotes": shared,
 }
 
 
@@ -266,6 +272,7 @@ def compare(names: Sequence[str], work: Path, flows: Path) -> None:
         "environments": lambda: environments(work / "environments", ROUNDS),
         "judging": lambda: judging(work / "judging", flows, ROUNDS),
         "upkeep": lambda: upkeep(work / "upkeep", ROUNDS),
+        "remotes": lambda: remotes(work / "remotes", ROUNDS),
     }
     if set(names) <= alone.keys():
         print(f"| work (medians, {ROUNDS} rounds, {os.cpu_count()} cores) | {OURS} | other | ratio | goal |")

@@ -20,6 +20,7 @@ from benchmarks.environments import environments
 from benchmarks.judging import judging
 from benchmarks.measure import Command, alternate, median
 from benchmarks.remotes import remotes
+from benchmarks.store import store
 from benchmarks.upkeep import upkeep
 
 ROOT = Path(__file__).parent
@@ -211,6 +212,10 @@ def upkept(bench: Bench) -> None:
     upkeep(bench.work / "upkeep", ROUNDS)
 
 
+def stored(bench: Bench) -> None:
+    store(bench.work / "store-beside", ROUNDS)
+
+
 def client_read(bench: Bench) -> None:
     bench.flow("wide_foreach", WIDTH="10000")[OURS].run()
     bench.flow("wide_foreach", WIDTH="100")[THEIRS].run()
@@ -247,11 +252,14 @@ ALL: dict[str, Callable[[Bench], None]] = {
     "upkeep": upkept,
     "client": client_read,
     "remotes": shared,
+    "store": stored,
 }
 
 
 def main() -> None:
-    names = sys.argv[1:] or [name for name in ALL if name != "hundred_thousand"]  # which takes a quarter of an hour
+    names = sys.argv[1:] or [
+        name for name in ALL if name not in ("hundred_thousand", "store")
+    ]  # long, or need other tools
     work = CACHE / "work"
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
@@ -273,6 +281,7 @@ def compare(names: Sequence[str], work: Path, flows: Path) -> None:
         "judging": lambda: judging(work / "judging", flows, ROUNDS),
         "upkeep": lambda: upkeep(work / "upkeep", ROUNDS),
         "remotes": lambda: remotes(work / "remotes", ROUNDS),
+        "store": lambda: store(work / "store", ROUNDS),
     }
     if set(names) <= alone.keys():
         print(f"| work (medians, {ROUNDS} rounds, {os.cpu_count()} cores) | {OURS} | other | ratio | goal |")

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Iterator
 from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -10,6 +14,9 @@ from stillrun_cli.console import common_options, print_json, size
 from stillrun_cli.settings import open_store
 from stillrun_cli.store_fsck import fsck_command
 from stillrun_cli.store_gc import gc_command
+
+if TYPE_CHECKING:
+    from stillrun_snapshot.packing import Packed
 
 __all__ = ["store_group"]
 
@@ -47,6 +54,53 @@ def reindex(ctx: click.Context, as_json: bool) -> None:
         print_json({"store": str(store.root), **found})
     else:
         click.echo(f"{store.root}: {found['objects']:,} objects indexed.")
+
+
+@store_group.command("pack")
+@click.option("--age", default="14d", metavar="AGE", help="Leave files written within this time, such as 12h or 14d.")
+@click.option("--all", "everything", is_flag=True, help="Take files of any age.")
+@common_options
+@click.pass_context
+def pack(ctx: click.Context, age: str, everything: bool, as_json: bool) -> int:
+    """Make the store smaller: small objects into blocks, large ones into chunks.
+
+    Runs, readers and writers go on meanwhile. Large artifacts written lately stay as they are, as they are mapped into memory
+    where they lie; one that was packed is unpacked when a step or replay asks for it.
+    """
+    from stillrun_snapshot.packing import pack_store
+
+    store = open_store(ctx)
+    seconds = 0 if everything else _seconds(age)
+    found = pack_store(store.root, older_than_ns=time.time_ns() - seconds * 10**9)
+    if as_json:
+        damaged = [{"object": digest, "file": file} for digest, file in found.damaged]
+        print_json({"store": str(store.root), **asdict(found), "damaged": damaged})
+    else:
+        click.echo("\n".join(_told(store.root, found)))
+    return 2 if found.damaged else 0
+
+
+def _told(root: Path, found: Packed) -> Iterator[str]:
+    if not found.removed:
+        yield f"{root}: nothing to pack." if not found.waiting else f"{root}: packed beside what it replaces."
+    else:
+        yield (
+            f"{root}: {found.objects:,} objects packed, {found.large:,} of them in chunks; "
+            f"{found.removed:,} files of {size(found.before)} became {size(found.after)}."
+        )
+    if found.waiting:
+        yield f"{found.waiting:,} files are kept while runs are in progress; pack again when they have ended."
+    if found.left:
+        yield f"{found.left:,} large objects stay files: packing would not make them smaller."
+    for digest, file in found.damaged:
+        yield f"damaged: {digest or 'a part without a name'} in {file}, which is kept as it is."
+
+
+def _seconds(age: str) -> int:
+    units = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
+    if not age[:-1].isdecimal() or age[-1:] not in units:
+        raise click.BadParameter(f"'{age}' is no age: a number and one of s, m, h, d, w, such as 14d.")
+    return int(age[:-1]) * units[age[-1]]
 
 
 store_group.add_command(gc_command)

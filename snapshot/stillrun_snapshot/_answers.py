@@ -24,7 +24,10 @@ class Location:
 
 @dataclass(frozen=True)
 class StoreStats:
-    """Sizes of a store. ``stored`` counts what objects take, without headers, log and caches."""
+    """Sizes of a store. ``stored`` counts what objects take, without headers, log and caches.
+
+    ``chunked`` objects are made of chunks; ``unpacked_bytes`` are of those that are files again, for now.
+    """
 
     objects: int
     size: int
@@ -33,3 +36,5 @@ class StoreStats:
     loose: int
     refs: int
     log_bytes: int
+    chunked: int = 0
+    unpacked_bytes: int = 0

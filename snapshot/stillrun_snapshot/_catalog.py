@@ -5,28 +5,38 @@ from __future__ import annotations
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
 from stillrun_snapshot._disk import remove_quietly
-from stillrun_snapshot._pack import OPEN_SUFFIX, SEALED_SUFFIX, PackEntry, pack_path, scan_pack
+from stillrun_snapshot._pack import CHUNK, OPEN_SUFFIX, RECIPE, SEALED_SUFFIX, PackEntry, pack_path, scan_pack
 from stillrun_snapshot.deferred import dataclass
 from stillrun_snapshot.digest import Digest
 
 __all__ = ["Catalog", "Held"]
 
-_VERSION = 1
+_VERSION = 2
 _TABLES = """
 CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS packs (name TEXT PRIMARY KEY, scanned INTEGER, sealed INTEGER) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS entries (digest BLOB, pack TEXT, codec INTEGER, size INTEGER, stored INTEGER,
-  offset INTEGER, PRIMARY KEY (digest, pack)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS packs (id INTEGER PRIMARY KEY, name TEXT UNIQUE, scanned INTEGER, sealed INTEGER);
+CREATE TABLE IF NOT EXISTS entries (digest BLOB, pack INTEGER, codec INTEGER, size INTEGER, stored INTEGER, offset INTEGER,
+  kind INTEGER, start INTEGER, content INTEGER, PRIMARY KEY (digest, pack, kind)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS seen (digest BLOB PRIMARY KEY, device INTEGER, inode INTEGER, size INTEGER,
   mtime_ns INTEGER, ctime_ns INTEGER) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS refs (name TEXT PRIMARY KEY, digest TEXT) WITHOUT ROWID;
 """
+_PLACE = "codec, size, stored, offset, kind, start, content"  # the fields of a PackEntry behind its digest
+_ENTRIES = f"FROM entries JOIN packs ON packs.id = pack WHERE kind != {CHUNK} AND digest"  # chunks are no objects
+_HELD = f"SELECT name, {_PLACE} {_ENTRIES} = ?"
+_CHUNK = f"SELECT name, {_PLACE} FROM entries JOIN packs ON packs.id = pack WHERE digest = ? AND kind != {RECIPE}"  # noqa: S608
+_CHUNK_PACKS = f"SELECT digest, name FROM entries JOIN packs ON packs.id = pack WHERE kind != {RECIPE} AND digest IN"  # noqa: S608
+_OBJECTS = f"""SELECT count(*), total(size) FROM
+  (SELECT max(size) AS size FROM entries WHERE kind != {CHUNK} GROUP BY digest)"""  # noqa: S608
+_CHUNKED = f"SELECT count(DISTINCT digest) FROM entries WHERE kind = {RECIPE}"  # noqa: S608
+_ALONE = "SELECT total(stored) FROM (SELECT min(stored) AS stored FROM entries WHERE content = 0 GROUP BY digest)"
+_IN_BLOCKS = "SELECT total(stored) FROM (SELECT DISTINCT pack, offset, stored FROM entries WHERE content > 0)"
 _SETTLED_NS = 100_000_000  # a folder changed less than this ago may change again under the same time stamp
 
 Held = tuple[str, PackEntry]  # pack name and the entry in it
@@ -116,11 +126,8 @@ class Catalog:
         with transaction(connection):
             if gone:  # not one that was made and indexed by others between our look at the folder and at the index
                 gone -= _present(self._root).keys()
-            for name in gone:
-                forget_pack(connection, name)
+            forget_packs(connection, {*gone, *(scan.name for scan in scans if scan.anew)})
             for scan in scans:
-                if scan.anew:
-                    forget_pack(connection, scan.name)
                 add_pack(connection, scan.name, scan.entries, scan.end, sealed=scan.done)
             if quiet:
                 set_meta(connection, "packs_seen", folder)
@@ -157,7 +164,7 @@ class Catalog:
 
         def replace(connection: sqlite3.Connection) -> None:
             with transaction(connection):
-                forget_pack(connection, name)
+                forget_packs(connection, [name])
                 add_pack(connection, name, scan.entries, scan.end, sealed=scan.done)
                 connection.execute("DELETE FROM meta WHERE key = 'packs_seen'")
 
@@ -166,17 +173,7 @@ class Catalog:
 
     def exchange(self, gone: Iterable[str]) -> None:
         """Forget packs that were removed, all in one go, and take in what stands for them."""
-        names = [(name,) for name in gone]
-
-        def work(connection: sqlite3.Connection) -> None:
-            with transaction(connection):
-                connection.execute("CREATE TEMP TABLE IF NOT EXISTS gone (name TEXT PRIMARY KEY) WITHOUT ROWID")
-                connection.execute("DELETE FROM gone")
-                connection.executemany("INSERT OR IGNORE INTO gone VALUES (?)", names)
-                connection.execute("DELETE FROM entries WHERE pack IN (SELECT name FROM gone)")
-                connection.execute("DELETE FROM packs WHERE name IN (SELECT name FROM gone)")
-
-        self.attempt(work)
+        self.forget(set(gone))
         self.refresh(anew=True)
 
     def forget_seen(self, digests: Iterable[Digest]) -> None:
@@ -199,30 +196,62 @@ class Catalog:
 
         self.attempt(work)
 
+    def forget(self, names: Collection[str]) -> None:
+        """Drop packs that are about to be removed."""
+
+        def work(connection: sqlite3.Connection) -> None:
+            with transaction(connection):
+                forget_packs(connection, names)
+
+        self.attempt(work)
+
     def held(self, digest: Digest) -> list[Held]:
         """Return every place in packs where the object is said to stand."""
-        query = "SELECT pack, codec, size, stored, offset FROM entries WHERE digest = ?"
-        rows = self.attempt(lambda connection: connection.execute(query, (digest.raw,)).fetchall())
+        rows = self.attempt(lambda connection: connection.execute(_HELD, (digest.raw,)).fetchall())
+        return [(row[0], PackEntry(digest, *row[1:])) for row in rows]
+
+    def chunk(self, digest: Digest) -> list[Held]:
+        """Return every place in packs where bytes of this digest stand whole, be they a chunk or an object."""
+        rows = self.attempt(lambda connection: connection.execute(_CHUNK, (digest.raw,)).fetchall())
         return [(row[0], PackEntry(digest, *row[1:])) for row in rows]
 
     def packs_with(self, digest: Digest) -> list[str]:
         """Return the packs in which the object is said to stand."""
-        query = "SELECT pack FROM entries WHERE digest = ?"
+        query = f"SELECT name {_ENTRIES} = ?"
         return [row[0] for row in self.attempt(lambda connection: connection.execute(query, (digest.raw,)).fetchall())]
 
-    def packs_of(self, digests: list[Digest]) -> dict[Digest, str]:
-        """Return a pack for each of the objects that stands in one."""
+    def packs_of(self, digests: list[Digest]) -> dict[Digest, tuple[str, int]]:
+        """Return a pack for each of the objects that stands in one, and as what kind."""
 
-        def work(connection: sqlite3.Connection) -> dict[Digest, str]:
-            found: dict[Digest, str] = {}
+        def work(connection: sqlite3.Connection) -> dict[Digest, tuple[str, int]]:
+            found: dict[Digest, tuple[str, int]] = {}
             for start in range(0, len(digests), 500):
                 part = [digest.raw for digest in digests[start : start + 500]]
                 marks = ",".join("?" * len(part))
-                query = f"SELECT digest, pack FROM entries WHERE digest IN ({marks})"  # noqa: S608  # only marks vary
+                query = f"SELECT digest, name, kind {_ENTRIES} IN ({marks})"
+                found.update((Digest.of_raw(row[0]), (row[1], row[2])) for row in connection.execute(query, part))
+            return found
+
+        return self.attempt(work)
+
+    def chunk_packs(self, chunks: list[Digest]) -> dict[Digest, str]:
+        """Return a pack for each chunk that stands in one, as a chunk or as an object."""
+
+        def work(connection: sqlite3.Connection) -> dict[Digest, str]:
+            found: dict[Digest, str] = {}
+            for start in range(0, len(chunks), 500):
+                part = [digest.raw for digest in chunks[start : start + 500]]
+                query = f"{_CHUNK_PACKS} ({','.join('?' * len(part))})"
                 found.update((Digest.of_raw(row[0]), row[1]) for row in connection.execute(query, part))
             return found
 
         return self.attempt(work)
+
+    def of_kind(self, kind: int) -> list[Held]:
+        """Return every place where a member of the kind stands: all recipes, or all chunks."""
+        query = f"SELECT name, digest, {_PLACE} FROM entries JOIN packs ON packs.id = pack WHERE kind = ?"  # noqa: S608
+        rows = self.attempt(lambda connection: connection.execute(query, (kind,)).fetchall())
+        return [(row[0], PackEntry(Digest.of_raw(row[1]), *row[2:])) for row in rows]
 
     def places_of(self, digests: list[Digest]) -> dict[str, list[PackEntry]]:
         """Return for each pack the entries that it is said to have of these objects, each object in one pack."""
@@ -232,8 +261,8 @@ class Catalog:
             for start in range(0, len(digests), 500):
                 part = {digest.raw: digest for digest in digests[start : start + 500]}
                 marks = ",".join("?" * len(part))
-                query = "SELECT digest, pack, codec, size, stored, offset FROM entries WHERE digest IN "
-                for raw, pack, *place in connection.execute(f"{query}({marks})", list(part)):
+                query = f"SELECT digest, name, {_PLACE} {_ENTRIES} IN ({marks})"
+                for raw, pack, *place in connection.execute(query, list(part)):
                     digest = part.pop(raw, None)
                     if digest is not None:
                         found.setdefault(pack, []).append(PackEntry(digest, *place))
@@ -243,24 +272,30 @@ class Catalog:
 
     def digests(self) -> list[Digest]:
         """Return the name of every object in a known pack."""
-        query = "SELECT DISTINCT digest FROM entries"
+        query = f"SELECT DISTINCT digest FROM entries WHERE kind != {CHUNK}"  # noqa: S608  # our own number
         rows = self.attempt(lambda connection: connection.execute(query).fetchall())
         return [Digest.of_raw(row[0]) for row in rows]
 
     def all_entries(self) -> Iterator[Held]:
         """Yield all that is known of packs, pack by pack."""
-        query = "SELECT pack, digest, codec, size, stored, offset FROM entries ORDER BY pack"
+        query = f"SELECT name, digest, {_PLACE} FROM entries JOIN packs ON packs.id = pack ORDER BY pack"  # noqa: S608
         for row in self.attempt(lambda connection: connection.execute(query)):
             yield row[0], PackEntry(Digest.of_raw(row[1]), *row[2:])
 
     def totals(self) -> tuple[int, int, int]:
         """Return objects in packs, their bytes, and the bytes they take there."""
-        query = (
-            "SELECT count(*), total(size), total(stored) "
-            "FROM (SELECT size, min(stored) AS stored FROM entries GROUP BY digest)"
-        )
-        row = self.attempt(lambda connection: connection.execute(query).fetchone())
-        return int(row[0]), int(row[1]), int(row[2])
+
+        def work(connection: sqlite3.Connection) -> tuple[int, int, int]:
+            count, size = connection.execute(_OBJECTS).fetchone()
+            stored = sum(connection.execute(query).fetchone()[0] for query in (_ALONE, _IN_BLOCKS))
+            return int(count), int(size), int(stored)
+
+        return self.attempt(work)
+
+    def chunked(self) -> int:
+        """Return how many objects are made of chunks."""
+        row = self.attempt(lambda connection: connection.execute(_CHUNKED).fetchone())
+        return int(row[0])
 
     def seen(self, digest: Digest) -> tuple[int, ...] | None:
         """Return the identity that a loose file had when it was last hashed."""
@@ -325,19 +360,25 @@ def transaction(connection: sqlite3.Connection) -> Iterator[None]:
 
 def add_pack(connection: sqlite3.Connection, name: str, entries: list[PackEntry], end: int, *, sealed: bool) -> None:
     """Index a pack's entries up to offset ``end``."""
-    rows = [(e.digest.raw, name, e.codec, e.size, e.stored, e.offset) for e in entries]
-    connection.executemany("INSERT OR REPLACE INTO entries VALUES (?, ?, ?, ?, ?, ?)", rows)
     connection.execute(
-        "INSERT INTO packs VALUES (?, ?, ?) ON CONFLICT (name) DO UPDATE "
+        "INSERT INTO packs (name, scanned, sealed) VALUES (?, ?, ?) ON CONFLICT (name) DO UPDATE "
         "SET scanned = max(scanned, excluded.scanned), sealed = max(sealed, excluded.sealed)",
         (name, end, int(sealed)),
     )
+    (pack,) = connection.execute("SELECT id FROM packs WHERE name = ?", (name,)).fetchone()
+    rows = [(e.digest.raw, pack, e.codec, e.size, e.stored, e.offset, e.kind, e.start, e.content) for e in entries]
+    connection.executemany("INSERT OR REPLACE INTO entries VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
 
 
-def forget_pack(connection: sqlite3.Connection, name: str) -> None:
-    """Drop all that is known of a pack."""
-    connection.execute("DELETE FROM entries WHERE pack = ?", (name,))
-    connection.execute("DELETE FROM packs WHERE name = ?", (name,))
+def forget_packs(connection: sqlite3.Connection, names: Collection[str]) -> None:
+    """Drop all that is known of packs; every entry is looked at once, however many they are."""
+    if not names:
+        return
+    connection.execute("CREATE TEMP TABLE IF NOT EXISTS gone (name TEXT PRIMARY KEY) WITHOUT ROWID")
+    connection.execute("DELETE FROM gone")
+    connection.executemany("INSERT INTO gone VALUES (?)", [(name,) for name in names])
+    connection.execute("DELETE FROM entries WHERE pack IN (SELECT id FROM packs JOIN gone USING (name))")
+    connection.execute("DELETE FROM packs WHERE name IN (SELECT name FROM gone)")
 
 
 def _meta(connection: sqlite3.Connection, key: str) -> Any:

@@ -88,3 +88,12 @@ def write_atomically(path: Path, data: bytes, *, durable: bool) -> None:
 def remove_quietly(path: Path) -> None:
     """Remove a file that may be gone already."""
     path.unlink(missing_ok=True)
+
+
+def changed_ns(path: Path) -> int:
+    """When a file was written, or put where it is: a rename tells in the second."""
+    try:
+        status = path.lstat()
+    except FileNotFoundError:
+        return 0
+    return max(status.st_mtime_ns, status.st_ctime_ns)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import mmap
 import os
 import shutil
 import stat
@@ -10,9 +11,12 @@ import time
 from collections.abc import Collection
 from pathlib import Path
 
+from stillrun_snapshot._block_writer import BlockWriter
 from stillrun_snapshot._catalog import Catalog
 from stillrun_snapshot._disk import fresh_name, remove_quietly, sync_folder, write_all
-from stillrun_snapshot._pack import HEADER_SIZE, MAGIC, PackEntry, pack_path, scan_pack
+from stillrun_snapshot._pack import CHUNK, HEADER_SIZE, MAGIC, RECIPE, PackEntry, pack_path, scan_pack
+from stillrun_snapshot._pack_files import PackFiles, recipe_rows
+from stillrun_snapshot._pieces import has_blocks, pieces, sound_data
 from stillrun_snapshot.digest import Digest
 from stillrun_snapshot.errors import StoreError
 
@@ -31,6 +35,7 @@ def expunge_loose(root: Path, gone: Collection[Digest]) -> None:
             if path.exists():
                 path.unlink()
                 folders.add(path.parent)
+            remove_quietly(root / "cache" / "chunks" / digest.hex)
         for folder in folders:
             sync_folder(folder)
 
@@ -38,15 +43,16 @@ def expunge_loose(root: Path, gone: Collection[Digest]) -> None:
 def expunge_packed(root: Path, catalog: Catalog, gone: Collection[Digest]) -> None:
     """Replace each pack that holds one of the objects by one without it. Raises StoreError for one that is being written."""
     catalog.refresh()
-    names = sorted({name for digest in gone for name in catalog.packs_with(digest)})
-    for name in names:
+    chunks = _unneeded_chunks(root, catalog, gone)
+    names = {name for digest in gone for name in catalog.packs_with(digest)}
+    names.update(name for name, entry in catalog.of_kind(CHUNK) if entry.digest in chunks)
+    for name in sorted(names):
         old = pack_path(root, name, sealed=True)
         if not old.exists():
             raise StoreError(
                 f"the pack {name} of {root} is being written by another process. Try again when it has ended."
             )
-        fresh = _without(root, old, gone)
-        if fresh is not None:
+        for fresh in _blocks_without(root, old, gone, chunks) if has_blocks(old) else _without(root, old, gone):
             catalog.rescan(fresh)
         old.unlink()
         sync_folder(old.parent)
@@ -63,15 +69,41 @@ def clear_copies(root: Path) -> None:
             _remove(path)
 
 
-def _without(root: Path, old: Path, gone: Collection[Digest]) -> str | None:
-    """Write what a pack holds, but for ``gone``, to a new one, durable and under its name; None when nothing is left."""
-    with open(old, "rb") as stream:
-        version_1 = stream.read(len(MAGIC)) == MAGIC
-    if not version_1:
-        raise StoreError(f"the pack {old} is of a version that nothing can be taken out of by this Stillrun.")
+def _unneeded_chunks(root: Path, catalog: Catalog, gone: Collection[Digest]) -> set[Digest]:
+    """Chunks that no object needs any more when ``gone`` is gone: whatever they were part of, it may have been that."""
+    needed: set[Digest] = set()
+    files = PackFiles(root)
+    try:
+        for name, entry in catalog.of_kind(RECIPE):
+            if entry.digest not in gone:
+                needed.update(digest for digest, _ in recipe_rows(files.content(name, entry)))
+    finally:
+        files.close()
+    return {entry.digest for _, entry in catalog.of_kind(CHUNK)} - needed
+
+
+def _blocks_without(root: Path, old: Path, gone: Collection[Digest], chunks: Collection[Digest]) -> list[str]:
+    """Write what is sound in a pack of blocks, but for objects of ``gone`` and ``chunks``, to new ones; their names."""
+    names: list[str] = []
+    with (
+        BlockWriter(root, lambda name, _entries, _end: names.append(name)) as writer,
+        open(old, "rb") as stream,
+        mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as view,
+    ):
+        for piece, data in sound_data(view, pieces(scan_pack(old).entries)):
+            entry = piece.entry
+            goes = entry.digest in (chunks if entry.kind == CHUNK else gone)
+            if data is not None and not goes and entry.digest not in writer.pending[entry.kind]:
+                writer.add(entry.digest, entry.kind, data)
+        writer.seal()
+    return names
+
+
+def _without(root: Path, old: Path, gone: Collection[Digest]) -> list[str]:
+    """Write what a pack holds, but for ``gone``, to a new one, durable; its name, or none when nothing is left."""
     kept = [entry for entry in scan_pack(old).entries if entry.digest not in gone]
     if not kept:
-        return None
+        return []
     name = fresh_name(f"{time.time_ns() // 1_000_000:012x}")
     temporary = root / "tmp" / f"{name}.pack"
     try:
@@ -90,7 +122,7 @@ def _without(root: Path, old: Path, gone: Collection[Digest]) -> str | None:
         remove_quietly(temporary)
         raise
     sync_folder(root / "packs")
-    return name
+    return [name]
 
 
 def _ranges(entries: list[PackEntry]) -> list[tuple[int, int]]:

@@ -10,9 +10,10 @@ from stillrun_snapshot._disk import write_atomically
 from stillrun_snapshot.errors import StoreError, StoreVersion
 from stillrun_snapshot.record import canonical_bytes
 
-__all__ = ["FORMAT", "STORE_MARK", "create_store", "expected_mark", "is_store", "mend_store"]
+__all__ = ["FORMAT", "STORE_MARK", "create_store", "expected_mark", "is_store", "mend_store", "raise_format"]
 
-FORMAT = 1
+FORMAT = 2  # the newest that is read
+_FIRST = 1  # what a new store has, so that an older Stillrun can use it until it holds something newer
 STORE_MARK = "stillrun-store.json"
 _FOLDERS = ("objects", "packs", "tmp", "locks")
 _MENDED = ("packs", "tmp", "locks")
@@ -40,7 +41,7 @@ def is_store(root: Path) -> bool:
         ) from error
     if not isinstance(version, int) or version > FORMAT:
         raise StoreVersion(
-            f"the store {root} has format {version}, and this Stillrun reads format {FORMAT}. Upgrade Stillrun to use it."
+            f"the store {root} has format {version}, and this Stillrun reads formats up to {FORMAT}. Upgrade Stillrun to use it."
         )
     return True
 
@@ -50,9 +51,15 @@ def _belongs(name: str) -> bool:
     return name in _FOLDERS or name.startswith(("." + STORE_MARK, ".gitignore", "..gitignore"))
 
 
-def expected_mark() -> bytes:
-    """Return what stands in the file that makes a folder a store."""
-    return canonical_bytes({"format": FORMAT, "schema": "stillrun/store/1"}) + b"\n"
+def expected_mark(version: int = _FIRST) -> bytes:
+    """Return what stands in the file that makes a folder a store, of a format."""
+    return canonical_bytes({"format": version, "schema": f"stillrun/store/{version}"}) + b"\n"
+
+
+def raise_format(root: Path) -> None:
+    """Mark the store as one that an older Stillrun cannot read: a pack of version 2 will be in it."""
+    if json.loads((root / STORE_MARK).read_bytes())["format"] < FORMAT:
+        write_atomically(root / STORE_MARK, expected_mark(FORMAT), durable=True)
 
 
 def create_store(root: Path) -> None:

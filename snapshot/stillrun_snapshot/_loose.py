@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
 import os
@@ -60,6 +61,16 @@ class LooseFolder:
             return None
         return identity_of(status) if stat.S_ISREG(status.st_mode) else None
 
+    def opened(self, digest: Digest) -> io.FileIO | None:
+        """Return the object's file, open for reading, None when it is not there."""
+        try:
+            descriptor = os.open(f"{self._text}/{digest[7:9]}/{digest[9:]}", os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        except OSError as error:
+            if error.errno in (errno.ENOENT, errno.ELOOP):  # a link is no object
+                return None
+            raise
+        return io.FileIO(descriptor)
+
     def note_hit(self, digest: Digest) -> None:
         """Have the next sync include a file that was there already: its writer may not have synced it."""
         with self._lock:
@@ -106,14 +117,17 @@ class LooseFolder:
             remove_quietly(path)
             raise
 
-    def sync(self) -> None:
-        """Make every file taken or hit since the last sync durable, and the folders that name them."""
+    def sync(self) -> list[Digest]:
+        """Make every file taken or hit since the last sync durable, and the folders that name them.
+
+        Returns the objects whose file is gone: moved to a pack, and so durable there, or lost.
+        """
         with self._lock:
             paths, self._unsynced = self._unsynced, set()
         if not paths:
-            return
+            return []
         try:
-            _sync_each(sorted(paths))
+            gone = _sync_each(sorted(paths))
             for folder in {path.parent for path in paths}:
                 sync_folder(folder)
             sync_folder(Path(self._text))
@@ -121,6 +135,7 @@ class LooseFolder:
             with self._lock:
                 self._unsynced |= paths
             raise
+        return [Digest.parse(f"sha256:{path.parent.name}{path.name}") for path in gone]
 
     def digests(self) -> Iterator[Digest]:
         """Yield the name of every loose object, sorted; files with other names are passed over."""
@@ -133,7 +148,7 @@ class LooseFolder:
 class VerifiedStream(io.RawIOBase):
     """A stream of an object that raises ObjectCorrupt at its end when the bytes were not the object's."""
 
-    def __init__(self, stream: BinaryIO, digest: Digest, root: Path) -> None:
+    def __init__(self, stream: BinaryIO | io.RawIOBase, digest: Digest, root: Path) -> None:
         super().__init__()
         self._stream, self._digest, self._root = stream, digest, root
         self._state, self._count = hashlib.sha256(), 0
@@ -144,7 +159,7 @@ class VerifiedStream(io.RawIOBase):
 
     def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]  # typeshed names it WriteableBuffer
         """Fill ``buffer``; raises ObjectCorrupt at the end of a file that does not match."""
-        data = self._stream.read(len(buffer))
+        data = self._stream.read(len(buffer)) or b""
         buffer[: len(data)] = data
         self._state.update(data)
         self._count += len(data)
@@ -211,12 +226,20 @@ def _hash_blocks(waiting: queue.Queue[memoryview | None], result: Future[str]) -
     result.set_result(state.hexdigest())
 
 
-def _sync_each(paths: list[Path]) -> None:
+def _sync_each(paths: list[Path]) -> list[Path]:
+    """Sync the files; returns those that are gone."""
     if len(paths) <= 2:
-        for path in paths:
-            sync_file(path)
-        return
+        return [path for path in paths if not _sync_there(path)]
     from concurrent.futures import ThreadPoolExecutor
 
     with ThreadPoolExecutor(_SYNC_THREADS) as pool:
-        list(pool.map(sync_file, paths))
+        there = list(pool.map(_sync_there, paths))
+    return [path for path, found in zip(paths, there, strict=True) if not found]
+
+
+def _sync_there(path: Path) -> bool:
+    try:
+        sync_file(path)
+    except FileNotFoundError:
+        return False
+    return True

@@ -1,4 +1,4 @@
-"""Pack files: small objects one after another, each naming itself. Format: docs/spec/pack.md, version 1."""
+"""Pack files: entries and blocks one after another, each naming what it holds. Format: docs/spec/pack.md."""
 
 from __future__ import annotations
 
@@ -10,19 +10,39 @@ import time
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from stillrun_snapshot._disk import fresh_name, remove_quietly, sync_folder, write_all
 from stillrun_snapshot.deferred import dataclass
 from stillrun_snapshot.digest import Digest, digest_of
 
-__all__ = ["ENTRY_LIMIT", "MAGIC", "RAW", "ZSTD", "PackEntry", "PackScan", "PackWriter", "pack_path", "scan_pack"]
+if TYPE_CHECKING:
+    from stillrun_snapshot._block import Block
 
-MAGIC = b"stillrun-pack/1\n"
+__all__ = [
+    "BLOCK_MAGIC",
+    "CHUNK",
+    "ENTRY_LIMIT",
+    "MAGIC",
+    "MAGIC_2",
+    "OBJECT",
+    "RAW",
+    "RECIPE",
+    "ZSTD",
+    "PackEntry",
+    "PackScan",
+    "PackWriter",
+    "decompressed",
+    "pack_path",
+    "scan_pack",
+]
+
+MAGIC, MAGIC_2 = b"stillrun-pack/1\n", b"stillrun-pack/2\n"
 ENTRY_LIMIT = 64 * 1024  # entries are shorter than this; longer ones in a header are damage
 RAW, ZSTD = 0, 1
+OBJECT, CHUNK, RECIPE = 0, 1, 2
 OPEN_SUFFIX, SEALED_SUFFIX = ".pack.open", ".pack"
-_ENTRY_MAGIC = b"SRe1"
+_ENTRY_MAGIC, BLOCK_MAGIC = b"SRe1", b"SRb2"
 _FIELDS = struct.Struct(">4sB3xQQ32s")  # magic, codec, raw length, stored length, sha256 of the content
 _CHECK = struct.Struct(">I")  # crc32 of the fields
 HEADER_SIZE = _FIELDS.size + _CHECK.size
@@ -30,28 +50,51 @@ HEADER_SIZE = _FIELDS.size + _CHECK.size
 
 @dataclass(frozen=True, slots=True)
 class PackEntry:
-    """Where one object stands in a pack."""
+    """Where one object, or a chunk or recipe, stands in a pack: in an entry of its own, or in a block."""
 
     digest: Digest
-    codec: int
-    size: int  # of the object
-    stored: int  # bytes in the pack
+    codec: int  # of a block, with its width shifted left by eight
+    size: int  # of the object, of one with a recipe too
+    stored: int  # bytes of the payload
     offset: int  # of the payload, behind the header
+    kind: int = OBJECT
+    start: int = 0  # in the content of a block
+    content: int = 0  # bytes of the content of a block; 0 in an entry of its own
 
 
-@dataclass(frozen=True)
 class PackScan:
-    """What a scan found: entries, where it ended, and the ranges that hold no readable entry."""
+    """What a scan found: where it ended, and the ranges that hold no readable entry; complete when ``walk`` is."""
 
-    entries: list[PackEntry]
-    end: int  # offset behind the last whole entry; a later scan goes on there
-    damaged: list[tuple[int, int]]
-    size: int  # of the file
+    def __init__(self, start: int, size: int) -> None:
+        self.entries: list[PackEntry] = []
+        self.end = start  # offset behind the last whole entry; a later scan goes on there
+        self.damaged: list[tuple[int, int]] = []
+        self.size = size  # of the file
 
     @property
     def whole(self) -> bool:
         """Whether every byte belongs to a readable entry."""
         return not self.damaged and self.end == self.size
+
+    def walk(self, view: mmap.mmap) -> Iterator[PackEntry]:
+        """Yield the entries of a pack one by one, which may be too many to hold."""
+        if self.end < len(MAGIC) <= len(view) and view[: len(MAGIC)] not in (MAGIC, MAGIC_2):
+            self.damaged.append((0, len(MAGIC)))
+        position = max(self.end, len(MAGIC))
+        self.end = position
+        while position < len(view):
+            found = _parse(view, position)
+            if found is None:
+                following = _next_header(view, position + 1)
+                if following is None:
+                    return
+                self.damaged.append((position, following))
+                position = following
+                continue
+            if found.offset + found.stored > len(view):
+                return
+            yield from [found] if isinstance(found, PackEntry) else found.entries(view)
+            self.end = position = found.offset + found.stored
 
 
 def pack_path(root: Path, name: str, *, sealed: bool) -> Path:
@@ -84,38 +127,30 @@ def scan_pack(path: Path, start: int = 0) -> PackScan:
     A torn tail ends the scan. Behind a damaged header the scan goes on at the next sound one.
     """
     with open(path, "rb") as stream:
-        size = os.fstat(stream.fileno()).st_size
-        if size <= start:
-            return PackScan([], start, [], size)
-        with mmap.mmap(stream.fileno(), size, access=mmap.ACCESS_READ) as view:
-            return _scan(view, start)
+        scan = PackScan(start, os.fstat(stream.fileno()).st_size)
+        if scan.size > start:
+            with mmap.mmap(stream.fileno(), scan.size, access=mmap.ACCESS_READ) as view:
+                scan.entries.extend(scan.walk(view))
+    return scan
 
 
-def _scan(view: mmap.mmap, start: int) -> PackScan:
-    entries: list[PackEntry] = []
-    damaged: list[tuple[int, int]] = []
-    position = max(start, len(MAGIC))
-    if start < len(MAGIC) <= len(view) and view[: len(MAGIC)] != MAGIC:
-        damaged.append((0, len(MAGIC)))
-    while position < len(view):
-        entry = parse_header(view, position)
-        if entry is not None and entry.offset + entry.stored > len(view):
-            break
-        if entry is None:
-            following = _next_header(view, position + 1)
-            if following is None:
-                break
-            damaged.append((position, following))
-            position = following
-            continue
-        entries.append(entry)
-        position = entry.offset + entry.stored
-    return PackScan(entries, position, damaged, len(view))
+def _parse(buffer: Any, position: int) -> PackEntry | Block | None:
+    """Return what stands at ``position``: its magic says whether that is an entry or a block, not the pack's version."""
+    if buffer[position : position + 4] == BLOCK_MAGIC:
+        from stillrun_snapshot._block import parse_block  # most processes meet none
+
+        return parse_block(buffer, position)
+    return parse_header(buffer, position)
 
 
 def _next_header(view: mmap.mmap, position: int) -> int | None:
-    while (position := view.find(_ENTRY_MAGIC, position)) >= 0:
-        if parse_header(view, position) is not None:
+    found = [place for magic in (_ENTRY_MAGIC, BLOCK_MAGIC) if (place := _next_of(view, magic, position)) is not None]
+    return min(found, default=None)
+
+
+def _next_of(view: mmap.mmap, magic: bytes, position: int) -> int | None:
+    while (position := view.find(magic, position)) >= 0:
+        if _parse(view, position) is not None:
             return position
         position += 1
     return None
@@ -123,9 +158,7 @@ def _next_header(view: mmap.mmap, position: int) -> int | None:
 
 def payload_content(entry: PackEntry, payload: bytes) -> bytes | None:
     """Return the object in ``payload``, or None when it is not the one that the entry names."""
-    data: bytes | None = payload
-    if entry.codec == ZSTD:
-        data = _decompressed(payload, entry.size)
+    data = payload if entry.codec == RAW else decompressed(payload, entry.size)
     if data is None or len(data) != entry.size or digest_of(data) != entry.digest:
         return None
     return data
@@ -139,7 +172,8 @@ def compressed(data: bytes) -> bytes | None:
     return frame if len(frame) * 10 <= len(data) * 9 else None
 
 
-def _decompressed(frame: bytes, size: int) -> bytes | None:
+def decompressed(frame: bytes, size: int) -> bytes | None:
+    """Return what a zstd frame of ``size`` bytes holds, None when it is damaged."""
     import zstandard
 
     try:
@@ -148,7 +182,7 @@ def _decompressed(frame: bytes, size: int) -> bytes | None:
         data: bytes = zstandard.ZstdDecompressor().decompress(frame, max_output_size=size)
     except zstandard.ZstdError:
         return None
-    return data
+    return data if len(data) == size else None
 
 
 class PackWriter:

@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from stillrun_snapshot._catalog import Catalog, Held
 from stillrun_snapshot._disk import sync_file, write_failure
 from stillrun_snapshot._pack import (
-    HEADER_SIZE,
     RAW,
+    RECIPE,
     ZSTD,
     PackEntry,
     PackWriter,
     compressed,
     pack_path,
-    parse_header,
     payload_content,
     seal_abandoned,
 )
+from stillrun_snapshot._pack_files import PackFiles, recipe_rows
 from stillrun_snapshot._presence import Presence
 from stillrun_snapshot.digest import Digest
 from stillrun_snapshot.errors import ObjectCorrupt
@@ -28,9 +28,6 @@ __all__ = ["COMPRESS_MIN", "PackFolder"]
 
 COMPRESS_MIN = 8 * 1024  # importing zstandard takes longer than smaller objects are worth
 _HELD_MAX = 20_000  # entries of our own pack that are held in memory; the catalog takes them then
-_OPEN_PACKS = 32  # descriptors kept for reading
-_GAP = 4 * 1024  # bytes between two entries that are read rather than stepped over
-_SPAN = 1024 * 1024  # most bytes of one read
 
 
 class PackFolder:
@@ -44,7 +41,7 @@ class PackFolder:
         self._writer: PackWriter | None = None
         self._written: dict[Digest, PackEntry] = {}
         self._shared: set[str] = set()  # packs of other writers that hold what was put here
-        self._readers: dict[str, int] = {}
+        self._files = PackFiles(root)
 
     # -- finding -------------------------------------------------------------------------------------------------
 
@@ -73,21 +70,34 @@ class PackFolder:
         """Return whether the object is held, and have the next sync cover the pack that holds it."""
         if digest in self._written:
             return True
-        names = self._staying(self._catalog.packs_with(digest))
-        if names is None:  # moved to another pack meanwhile, or removed
-            names = self._staying(self._catalog.packs_with(digest)) or set()
-        self._shared.update(names)
-        return bool(names)
+        return bool(self.hits({digest}))
 
     def hits(self, digests: set[Digest]) -> set[Digest]:
         """Return those that are held, and have the next sync cover the packs that hold them."""
         asked = [digest for digest in digests if digest not in self._written]
         packs = self._catalog.packs_of(asked)
-        if (staying := self._staying(packs.values())) is None:
+        if (staying := self._staying(name for name, _ in packs.values())) is None:  # moved meanwhile, or removed
             packs = self._catalog.packs_of(asked)
-            staying = self._staying(packs.values()) or set()
+            staying = self._staying(name for name, _ in packs.values()) or set()
         self._shared.update(staying)
-        return {digest for digest in digests if digest in self._written or packs.get(digest) in staying}
+        held = {digest for digest in digests if digest in self._written}
+        for digest, (name, kind) in packs.items():
+            if name in staying and (kind != RECIPE or self._is_whole(digest)):
+                held.add(digest)
+        return held
+
+    def _is_whole(self, digest: Digest) -> bool:
+        """Return whether all chunks of an object are there; then they stay, as the recipe does."""
+        for name, entry in self._catalog.held(digest):
+            if entry.kind != RECIPE:
+                if self._staying([name]):
+                    return True
+                continue
+            rows = recipe_rows(self._files.content(name, entry))
+            packs = self._catalog.chunk_packs([chunk for chunk, _ in rows])
+            if rows and len(packs) == len({chunk for chunk, _ in rows}) and self._staying({name, *packs.values()}):
+                return True
+        return False
 
     def count_on(self, name: str) -> bool:
         """Return whether the pack is there; then it stays where it is while this store is open."""
@@ -103,7 +113,7 @@ class PackFolder:
         return set(files.values())
 
     def read(self, digest: Digest) -> tuple[bytes, Held] | None:
-        """Return the checked bytes of an object and where they stand, None when no pack has it.
+        """Return the checked bytes of an object, or its recipe, and where they stand; None when no pack has it.
 
         Raises ObjectCorrupt when those that have it hold something else.
         """
@@ -121,8 +131,8 @@ class PackFolder:
         places = self._catalog.held(digest)
         if not places and self._catalog.refresh(self.own):
             places = self._catalog.held(digest)
-        for name, entry in places:
-            data = self._content(name, entry)
+        for name, entry in self._whole_first(places):
+            data = self._files.content(name, entry)
             if data is not None:
                 return data, (name, entry)
         if not places:
@@ -139,30 +149,40 @@ class PackFolder:
         """
         found: dict[Digest, bytes] = {}
         for name, entries in self._catalog.places_of(digests).items():
-            try:
-                descriptor = self._reader(name)
-            except FileNotFoundError:
-                continue
-            for span in _spans(entries):
-                start, last = span[0].offset, span[-1]
-                block = os.pread(descriptor, last.offset + last.stored - start, start)
-                for entry in span:
-                    data = payload_content(entry, block[entry.offset - start : entry.offset - start + entry.stored])
-                    if data is not None:
-                        found[entry.digest] = data
+            found.update(self._files.contents(name, entries))
         return found
+
+    def chunk(self, digest: Digest) -> bytes | None:
+        """Return the checked bytes of a chunk, None when no pack has them whole."""
+        for look in (False, True):
+            if look and not self._catalog.refresh(self.own):
+                return None
+            for name, entry in self._catalog.chunk(digest):
+                data = self._files.content(name, entry)
+                if data is not None:
+                    return data
+        return None
+
+    def _whole_first(self, places: list[Held]) -> list[Held]:
+        """Of several places those last whose recipes lack a chunk."""
+        return places if len(places) < 2 else sorted(places, key=lambda place: self._lacks(*place))
+
+    def _lacks(self, name: str, entry: PackEntry) -> bool:
+        if entry.kind != RECIPE:
+            return False
+        rows = {chunk for chunk, _ in recipe_rows(self._files.content(name, entry))}
+        return not rows or len(self._catalog.chunk_packs(list(rows))) < len(rows)
 
     def _read_anew(self, digest: Digest, names: list[str]) -> tuple[bytes, Held] | None:
         """Read packs again whose index may be wrong; what still does not match is damaged."""
         for name in names:
-            self._drop_reader(name)
+            self._files.drop(name)
             if self.path(name).exists():
                 self._catalog.rescan(name)
-            else:  # its objects have moved to another, or are gone
-                self._catalog.refresh(self.own, anew=True)
+        self._catalog.refresh(self.own, anew=True)  # they may have moved to another pack
         places = self._catalog.held(digest)
-        for name, entry in places:
-            data = self._content(name, entry)
+        for name, entry in self._whole_first(places):
+            data = self._files.content(name, entry)
             if data is not None:
                 return data, (name, entry)
         places = [place for place in places if self.path(place[0]).exists()]  # not those moved again meanwhile
@@ -170,17 +190,6 @@ class PackFolder:
             where = ", ".join(self.path(name).name for name, _ in places)
             raise ObjectCorrupt(digest, self._root, f"its entry in {where} does not hold it any more")
         return None
-
-    def _content(self, name: str, entry: PackEntry) -> bytes | None:
-        try:
-            descriptor = self._reader(name)
-        except FileNotFoundError:
-            return None
-        whole = os.pread(descriptor, HEADER_SIZE + entry.stored, entry.offset - HEADER_SIZE)
-        found = parse_header(whole, 0)
-        if found is None or found.digest != entry.digest or found.codec != entry.codec:
-            return None
-        return payload_content(entry, whole[HEADER_SIZE:])
 
     # -- writing -------------------------------------------------------------------------------------------------
 
@@ -214,8 +223,7 @@ class PackFolder:
 
     def close(self) -> None:
         """Seal our own pack and let go of all files."""
-        for name in list(self._readers):
-            self._drop_reader(name)
+        self._files.close()
         writer, self._writer = self._writer, None
         if writer is None:
             return
@@ -227,8 +235,7 @@ class PackFolder:
 
     def forget(self, digests: Collection[Digest]) -> None:
         """Say no more that sealed packs of ours hold these, and let go of packs that were opened for reading."""
-        for name in list(self._readers):
-            self._drop_reader(name)
+        self._files.close()
         for digest in digests:
             self._written.pop(digest, None)
 
@@ -242,28 +249,6 @@ class PackFolder:
         sealed = pack_path(self._root, name, sealed=True)
         return sealed if sealed.exists() else pack_path(self._root, name, sealed=False)
 
-    def _reader(self, name: str) -> int:
-        descriptor = self._readers.pop(name, None)
-        if descriptor is None:
-            descriptor = self._open_pack(name)
-            if len(self._readers) >= _OPEN_PACKS:
-                self._drop_reader(next(iter(self._readers)))
-        self._readers[name] = descriptor
-        return descriptor
-
-    def _open_pack(self, name: str) -> int:
-        for sealed in (True, False):
-            try:
-                return os.open(pack_path(self._root, name, sealed=sealed), os.O_RDONLY | os.O_CLOEXEC)
-            except FileNotFoundError:
-                continue  # sealed between the two looks, at worst; the last one tells
-        return os.open(pack_path(self._root, name, sealed=True), os.O_RDONLY | os.O_CLOEXEC)
-
-    def _drop_reader(self, name: str) -> None:
-        descriptor = self._readers.pop(name, None)
-        if descriptor is not None:
-            os.close(descriptor)
-
     def _sync_pack(self, name: str) -> None:
         """Make another writer's open pack durable; a sealed one is by construction."""
         path = pack_path(self._root, name, sealed=False)
@@ -272,17 +257,3 @@ class PackFolder:
         except FileNotFoundError:
             return
         sync_file(path.parent)
-
-
-def _spans(entries: list[PackEntry]) -> Iterator[list[PackEntry]]:
-    """Entries of one pack in groups that are read at once, by place."""
-    span: list[PackEntry] = []
-    for entry in sorted(entries, key=lambda entry: entry.offset):
-        if span:
-            end = span[-1].offset + span[-1].stored
-            if entry.offset - end > _GAP or entry.offset + entry.stored - span[0].offset > _SPAN:
-                yield span
-                span = []
-        span.append(entry)
-    if span:
-        yield span

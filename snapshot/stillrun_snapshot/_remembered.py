@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import field
 from pathlib import Path
 
-from stillrun_snapshot._pack import pack_path
+from stillrun_snapshot._pack import CHUNK, pack_path
 from stillrun_snapshot.deferred import dataclass
 from stillrun_snapshot.digest import Digest
 from stillrun_snapshot.errors import StoreError
@@ -59,7 +59,9 @@ def _is_there(root: Path, name: str) -> bool:
 
 
 def _digests(connection: sqlite3.Connection, name: str) -> tuple[Digest, ...]:
-    rows = connection.execute("SELECT digest FROM entries WHERE pack = ?", (name,))
+    rows = connection.execute(
+        "SELECT digest FROM entries JOIN packs ON packs.id = pack WHERE name = ? AND kind != ?", (name, CHUNK)
+    )
     return tuple(Digest.of_raw(row[0]) for row in rows)
 
 

@@ -10,13 +10,14 @@ import os
 from collections.abc import Iterable, Iterator
 from dataclasses import field
 from datetime import timedelta
+from itertools import chain
 from pathlib import Path
 
-from stillrun_snapshot._disk import fresh_name, remove_quietly
+from stillrun_snapshot._disk import changed_ns, fresh_name, remove_quietly
 from stillrun_snapshot._loose import LooseFolder
 from stillrun_snapshot._marking import Holdings, PackFile
-from stillrun_snapshot._pack import seal_abandoned
-from stillrun_snapshot._pack_walk import stands_in
+from stillrun_snapshot._pack import CHUNK, scan_pack, seal_abandoned
+from stillrun_snapshot._pieces import Piece, pieces_in
 from stillrun_snapshot._presence import Others, closed_gate
 from stillrun_snapshot.clock import Clock, timestamp, utc_now
 from stillrun_snapshot.deferred import dataclass
@@ -29,6 +30,7 @@ __all__ = ["GRACE_S", "Found", "Garbage", "LooseFile", "find_garbage"]
 
 GRACE_S = 86_400
 """How long what nothing needs is left alone: a day, so that what was forgotten by mistake can be had back."""
+UNPACKED = "cache/unpacked"
 _WORTH = 10  # a pack is written anew when a tenth of it, or more, is garbage
 _SLACK_NS = 1_000_000_000  # file systems stamp by a clock that ticks coarsely
 
@@ -73,6 +75,12 @@ class Found:
     leftovers: list[Path] = field(default_factory=list)
     amount: Garbage = Garbage()
     going: set[bytes] = field(default_factory=set)
+
+    def is_dead(self, digest: Digest, folder: str) -> bool:
+        """Return whether nothing needs the file of an object; a copy of what is made of chunks goes with the object."""
+        if folder == UNPACKED and not self.holdings.holds(digest.raw):
+            return True
+        return not self.holdings.needs(digest.raw)
 
     def stays(self, digest: Digest) -> bool:
         """Return whether the object is held and will be when all of this is gone."""
@@ -151,7 +159,7 @@ def _young(found: Found, others: Others) -> Iterator[bytes]:
     """Objects that were written a short while ago, or that living processes count on: what they name is needed as well."""
     for pack in found.holdings.packs:
         if not _may_go(found, pack):
-            yield from (each.raw for each in stands_in(pack.now_at())[0])
+            yield from (entry.digest.raw for entry in scan_pack(pack.now_at()).entries)
     for folder, digest in _loose_objects(found.store.root):
         if folder.name(digest) in others.uses or changed_ns(folder.path(digest)) >= found.young_ns:
             yield digest.raw
@@ -167,53 +175,56 @@ def _loose_objects(root: Path) -> Iterator[tuple[LooseFolder, Digest]]:
             yield folder, digest
 
 
-def changed_ns(path: Path) -> int:
-    """When a file was written, or put where it is: a rename tells in the second."""
-    try:
-        status = path.lstat()
-    except FileNotFoundError:
-        return 0
-    return max(status.st_mtime_ns, status.st_ctime_ns)
-
-
 def _plan_packs(found: Found) -> None:
     objects = size = freed = 0
     for pack in found.holdings.packs:
         if not _may_go(found, pack):
             continue
-        stands = stands_in(pack.path)[0]
-        dead = [each for each in stands if not found.holdings.needs(each.raw)]
-        bytes_dead = sum(each.end - each.begin for each in dead)
-        if len(dead) == len(stands):
+        members = pieces_in(pack.path)
+        dead = [piece for piece in members if not found.holdings.needs(piece.entry.digest.raw)]
+        bytes_dead = sum(piece.takes for piece in dead)
+        if len(dead) == len(members):
             found.dead_packs.append(pack)
             bytes_dead = pack.size
         elif bytes_dead * _WORTH >= pack.size:
             found.mixed_packs.append(pack)
         else:
             continue
-        found.going.update(each.raw for each in dead)
-        objects, size, freed = objects + len(dead), size + sum(each.size for each in dead), freed + bytes_dead
+        found.going.update(piece.entry.digest.raw for piece in dead if piece.entry.kind != CHUNK)
+        objects, size, freed = (
+            objects + objects_among(dead),
+            size + sum(piece.size for piece in dead),
+            freed + bytes_dead,
+        )
     found.amount = Garbage(objects, size, freed, len(found.dead_packs), len(found.mixed_packs))
 
 
+def objects_among(members: Iterable[Piece]) -> int:
+    """Return how many of the members are objects and not chunks."""
+    return sum(piece.entry.kind != CHUNK for piece in members)
+
+
 def _plan_files(found: Found) -> None:
-    counts = {"objects": 0, "cache/objects": 0}
-    for folder, digest in _loose_objects(found.store.root):
+    counts = {"objects": 0, "cache/objects": 0, UNPACKED: 0}
+    unpacked = LooseFolder(found.store.root, UNPACKED)
+    copies = ((unpacked, digest) for digest in unpacked.digests())
+    for folder, digest in chain(_loose_objects(found.store.root), copies):
         identity = folder.identity(digest)
         name = folder.name(digest)
         if (
-            found.holdings.needs(digest.raw)
+            not found.is_dead(digest, folder.folder)
             or identity is None
             or max(identity[3:]) >= found.young_ns
             or name in found.uses
         ):
             continue
         found.files.append(LooseFile(name, digest, identity[2]))
-        found.going.add(digest.raw)
         counts[folder.folder] += 1
+        if folder.folder != UNPACKED:
+            found.going.add(digest.raw)
     amount, size = found.amount, sum(file.size for file in found.files)
     found.amount = Garbage(
-        amount.objects + len(found.files),
+        amount.objects + len(found.files) - counts[UNPACKED],
         amount.size + size,
         amount.freed + size,
         amount.packs_removed,

@@ -13,35 +13,28 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import field
 from itertools import groupby
 from pathlib import Path
-from typing import Literal
 
-from stillrun_snapshot._layout import expected_mark
+from stillrun_snapshot._inspected_chunks import ChunkDamage, made_of_chunks, recipes_among
+from stillrun_snapshot._layout import FORMAT, expected_mark
 from stillrun_snapshot._loose import LooseFolder
 from stillrun_snapshot._marking import PackFile, pack_files
-from stillrun_snapshot._pack import RAW, PackEntry, PackScan, payload_content, scan_pack
+from stillrun_snapshot._pack import CHUNK, OBJECT, RAW, PackEntry, PackScan, payload_content, scan_pack
+from stillrun_snapshot._pieces import has_blocks, pieces, sound_data
 from stillrun_snapshot._remembered import Remembered, remembered
 from stillrun_snapshot.deferred import dataclass
 from stillrun_snapshot.digest import Digest, digest_of, digest_of_file
 from stillrun_snapshot.errors import StoreError
+from stillrun_snapshot.finding import Finding, FindingKind
 from stillrun_snapshot.refs import RefEvent
 from stillrun_snapshot.store import STORE_MARK, Store
 
 __all__ = ["Finding", "FindingKind", "Inspection", "Remembered", "inspect", "remembered"]
 
-FindingKind = Literal["damaged", "missing", "log", "index", "stray", "cache"]
 _THREADS = 2
 _ANEW = "; it was made anew"
+_UNPACKED = "cache/unpacked"
+_NAMES = 5  # objects that a sentence about many names
 Told = Callable[[str, int], None]
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One thing that is not as it should be. digest: of the object that is meant, where it is known."""
-
-    kind: FindingKind
-    place: str  # file within the store, or ref
-    problem: str
-    digest: Digest | None = None
 
 
 @dataclass
@@ -74,13 +67,22 @@ def inspect(store: Store, before: Remembered, *, full: bool, told: Told = lambda
     for pack in pack_files(store.root):
         scans.append((pack, scan_pack(pack.now_at())))
     work: list[_Packed | _File] = [*(_Packed(pack, scan, full) for pack, scan in scans), *_files(store, full)]
+    chunks, damages = set[bytes](), list[ChunkDamage]()
     with ThreadPoolExecutor(_THREADS) as pool:
-        for each, findings in zip(work, pool.map(_looked_at, work), strict=True):
+        for each, (findings, broken) in zip(work, pool.map(_looked_at, work), strict=True):
             found.findings += findings
+            damages += broken
+            chunks.update(each.chunks() - {damage.digest.raw for damage in broken})
             bad = {finding.digest for finding in findings if finding.kind in ("damaged", "cache")}
             found.sizes.update((digest.raw, size) for digest, size in each.holds() if digest not in bad)
             told(each.name, each.size)
             found.size += each.size
+    recipes = recipes_among((pack.name, scan.entries) for pack, scan in scans)
+    for one in made_of_chunks(store, recipes, chunks | found.sizes.keys(), damages, full=full):
+        if isinstance(one, Finding):
+            found.findings.append(one)
+        else:
+            found.sizes.setdefault(one[0].raw, one[1])
     found.objects = len(found.sizes)
     if before.problem:
         found.findings.append(Finding("index", "catalog.sqlite", f"it is damaged ({before.problem}){_ANEW}"))
@@ -91,8 +93,12 @@ def inspect(store: Store, before: Remembered, *, full: bool, told: Told = lambda
     return found
 
 
-def _looked_at(work: _Packed | _File) -> list[Finding]:
-    return list(work.findings())
+def _looked_at(work: _Packed | _File) -> tuple[list[Finding], list[ChunkDamage]]:
+    found = list(work.findings())
+    return (
+        [one for one in found if isinstance(one, Finding)],
+        [one for one in found if isinstance(one, ChunkDamage)],
+    )
 
 
 @dataclass(frozen=True)
@@ -112,9 +118,13 @@ class _Packed:
         return self.pack.size
 
     def holds(self) -> Iterator[tuple[Digest, int]]:
-        return ((entry.digest, entry.size) for entry in self.scan.entries)
+        return ((entry.digest, entry.size) for entry in self.scan.entries if entry.kind == OBJECT)
 
-    def findings(self) -> Iterator[Finding]:
+    def chunks(self) -> set[bytes]:
+        """The chunks that stand here."""
+        return {entry.digest.raw for entry in self.scan.entries if entry.kind == CHUNK}
+
+    def findings(self) -> Iterator[Finding | ChunkDamage]:
         for start, end in self.scan.damaged:
             yield Finding(
                 "damaged", self.name, f"bytes {start:,} to {end:,} are no entry: what they held is unreadable"
@@ -131,9 +141,18 @@ class _Packed:
             ):
                 yield from self._contents(view)
 
-    def _contents(self, view: mmap.mmap) -> Iterator[Finding]:
+    def _contents(self, view: mmap.mmap) -> Iterator[Finding | ChunkDamage]:
+        blocks = (piece for piece in pieces(self.scan.entries) if piece.entry.content)
+        for piece, data in sound_data(view, blocks):
+            if data is None and piece.entry.kind == CHUNK:
+                yield ChunkDamage(self.name, piece.entry.digest)
+            elif data is None and piece.entry.kind == OBJECT:  # of recipes others tell
+                problem = f"the block at byte {piece.place:,} does not hold it any more"
+                yield Finding("damaged", self.name, problem, piece.entry.digest)
         with memoryview(view) as whole:
             for entry in self.scan.entries:
+                if entry.content:
+                    continue
                 with whole[entry.offset : entry.offset + entry.stored] as payload:
                     if not _holds(entry, payload):
                         problem = f"its entry at byte {entry.offset:,} does not hold it any more"
@@ -161,7 +180,12 @@ class _File:
         return self.folder.name(self.digest)
 
     def holds(self) -> Iterator[tuple[Digest, int]]:
-        yield self.digest, self.size
+        if self.folder.folder != _UNPACKED:  # a copy, of which another may always be made
+            yield self.digest, self.size
+
+    def chunks(self) -> set[bytes]:
+        """None stand in files."""
+        return set()
 
     def findings(self) -> Iterator[Finding]:
         kind: FindingKind = "damaged" if self.folder.folder == "objects" else "cache"
@@ -179,7 +203,11 @@ class _File:
 
 
 def _files(store: Store, full: bool) -> Iterator[_File]:
-    for folder in (LooseFolder(store.root), LooseFolder(store.root, "cache/objects")):
+    for folder in (
+        LooseFolder(store.root),
+        LooseFolder(store.root, "cache/objects"),
+        LooseFolder(store.root, _UNPACKED),
+    ):
         for digest in folder.digests():
             identity = folder.identity(digest)
             known = store.catalog.seen(digest)
@@ -188,8 +216,10 @@ def _files(store: Store, full: bool) -> Iterator[_File]:
 
 
 def _marks(root: Path) -> Iterator[Finding]:
-    if (root / STORE_MARK).read_bytes() != expected_mark():
-        yield Finding("damaged", STORE_MARK, f"it should be {expected_mark().decode().strip()!r}")
+    blocks = any(pack.sealed and has_blocks(pack.path) for pack in pack_files(root))
+    marks = [expected_mark(version) for version in range(FORMAT if blocks else 1, FORMAT + 1)]
+    if (root / STORE_MARK).read_bytes() not in marks:
+        yield Finding("damaged", STORE_MARK, f"it should be {marks[0].decode().strip()!r}")
     ignored = root / ".gitignore"
     if ignored.exists() and ignored.read_bytes() != b"*\n":
         yield Finding("stray", ".gitignore", "it should be '*': git might take the store for work")
@@ -281,14 +311,17 @@ def _compared(
     pack: PackFile, scan: PackScan, rows: Iterable[PackEntry], before_end: int, found: Inspection
 ) -> Iterator[Finding]:
     """What the index knows and the pack has not is lost if the pack has less than it had; else the index is wrong."""
-    stand = {entry.digest: entry for entry in scan.entries}
+    stand = {(entry.digest, entry.kind): entry for entry in scan.entries}
     shorter = bool(scan.damaged) or scan.end < before_end
     place, wrong = f"packs/{pack.path.name}", 0
     known = set()
     for row in rows:
-        known.add(row.digest)
-        if row.digest in stand:
-            wrong += row != stand[row.digest] and row not in scan.entries
+        key = (row.digest, row.kind)
+        known.add(key)
+        if key in stand:
+            wrong += row != stand[key] and row not in scan.entries
+        elif row.kind == CHUNK:  # told of the objects that are made of it
+            continue
         elif shorter and not found.has(row.digest):
             yield Finding("missing", place, f"it stood at byte {row.offset:,} and is not there", row.digest)
         else:

@@ -18,7 +18,7 @@ from stillrun_snapshot.digest import Digest
 from stillrun_snapshot.errors import StoreError
 from stillrun_snapshot.refs import RefChange
 
-__all__ = ["Lease", "noted_by_all", "take_over"]
+__all__ = ["Lease", "leases_held", "noted_by_all", "take_over"]
 
 
 _PLAIN = re.compile(r"[A-Za-z0-9_.~@+=,-]+")  # what quoting leaves as it is
@@ -113,6 +113,19 @@ def noted_by_all(store_root: Path) -> list[RefChange]:
         return [change for path in paths if path.is_file() for change in _changes(path.read_bytes())]
     except FileNotFoundError:  # done this moment
         return noted_by_all(store_root)
+
+
+def leases_held(store_root: Path) -> list[str]:
+    """Return the names below ``locks/``, as files, of which a process is alive: runs in progress."""
+    from urllib.parse import unquote
+
+    with os.scandir(store_root / "locks") as found:
+        names = sorted(item.name for item in found if item.is_file() and not _is_of_upkeep(item.name))
+    return [name for name in names if Lease.is_held(store_root, unquote(name))]
+
+
+def _is_of_upkeep(name: str) -> bool:
+    return name in ("upkeep", "gate") or name.startswith("writer-")
 
 
 def take_over(store_root: Path, make: Callable[[list[RefChange]], None]) -> None:

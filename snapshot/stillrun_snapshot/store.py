@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-import io
 import os
 import stat
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from stillrun_snapshot._answers import Location, StoreStats
 from stillrun_snapshot._catalog import Catalog
 from stillrun_snapshot._disk import fresh_name, remove_quietly, writing
+from stillrun_snapshot._found import FoundBytes, FoundChunks, FoundFile
 from stillrun_snapshot._layout import FORMAT, STORE_MARK, create_store, is_store, mend_store
-from stillrun_snapshot._loose import Identity, LooseFolder, VerifiedStream, blocks_of, blocks_of_file, mismatch
-from stillrun_snapshot._pack import ENTRY_LIMIT, RAW
+from stillrun_snapshot._loose import Identity, LooseFolder, blocks_of, blocks_of_file
+from stillrun_snapshot._pack import ENTRY_LIMIT, RAW, RECIPE
 from stillrun_snapshot._packs import PackFolder
 from stillrun_snapshot._presence import Presence
+from stillrun_snapshot._unpacked import UnpackedFolder
 from stillrun_snapshot.clock import Clock, utc_now
 from stillrun_snapshot.digest import Digest, digest_of, digest_of_file
 from stillrun_snapshot.errors import ObjectCorrupt, ObjectMissing, ObjectRedacted, StoreError, StoreReadOnly
@@ -26,9 +27,13 @@ from stillrun_snapshot.lease import take_over
 from stillrun_snapshot.record import canonical_bytes, parse_record, require_schema
 from stillrun_snapshot.refs import RefChange, RefLog
 
+if TYPE_CHECKING:
+    from stillrun_snapshot._found import Found
+
 __all__ = ["FORMAT", "LOOSE_MIN", "STORE_MARK", "Location", "Store", "StoreStats"]
 
 LOOSE_MIN = ENTRY_LIMIT  # from here on an object is a file of its own
+_LOOKS = 2  # an object may move from a file to a pack between two looks
 _CACHES = frozenset({"trees", "envs", "pythons", "cache"})
 _SPARE = "cache/objects"  # what can be had again elsewhere: free to delete
 _OVERLAP_MIN = 4 * 1024 * 1024  # below, starting a thread costs more than hashing beside writing saves
@@ -44,6 +49,7 @@ class Store:
         self._lock = threading.RLock()
         self._loose = LooseFolder(root)
         self._spare = LooseFolder(root, _SPARE)
+        self._unpacked = UnpackedFolder(root)
         self._catalog = Catalog(root, writable=writable)
         self._presence = Presence(root, writable=writable)
         self._packs = PackFolder(root, self._catalog, self._presence)
@@ -140,7 +146,7 @@ class Store:
             )
         if size < LOOSE_MIN:
             with open(path, "rb", buffering=0) as stream:
-                data = stream.read(LOOSE_MIN)
+                data = stream.read(size + 1)
             if len(data) <= size:  # else it is growing, and goes the way of large ones
                 _require_digest(path, digest_of(data), len(data), expect)
                 return self.put(data)
@@ -209,14 +215,7 @@ class Store:
 
     def get(self, digest: Digest) -> bytes:
         """Return the object's bytes, hashed; raises ObjectMissing or ObjectCorrupt."""
-        digest = Digest(digest)
-        found = self._find(digest)
-        if isinstance(found, bytes):
-            return found
-        data = found.read_bytes()
-        if (actual := digest_of(data)) != digest:
-            raise ObjectCorrupt(digest, self.root, mismatch(actual.hex, len(data)))
-        return data
+        return self._find(Digest(digest)).read()
 
     def get_many(self, digests: Iterable[Digest]) -> dict[Digest, bytes]:
         """Return the bytes of many objects, hashed; small ones that stand side by side are read together."""
@@ -227,11 +226,7 @@ class Store:
 
     def open_object(self, digest: Digest) -> BinaryIO:
         """Return a stream of the object, for reading once; at its end it raises ObjectCorrupt if it must."""
-        digest = Digest(digest)
-        found = self._find(digest)
-        if isinstance(found, bytes):
-            return io.BytesIO(found)
-        return io.BufferedReader(VerifiedStream(open(found, "rb", buffering=0), digest, self.root), 1 << 18)
+        return self._find(Digest(digest)).stream()
 
     def has(self, digest: Digest) -> bool:
         """Return whether the object is held; it is not read. Then it stays, whatever is cleaned up, while this store is open."""
@@ -283,36 +278,51 @@ class Store:
                     raise self._missing(digest)
                 return Location(self._spare.path(digest), 0, spare[2])
             data, (name, entry) = found
+            if entry.kind == RECIPE:
+                return self._unpack(digest, data, entry.size)
             if entry.codec != RAW or not self._packs.count_on(name):
                 return Location(None, 0, len(data), data)
-            return Location(self._packs.path(name), entry.offset, entry.size)
+            return Location(self._packs.path(name), entry.offset + entry.start, entry.size)
 
     def checked(self, digest: Digest) -> Location:
         """Return ``locate(digest)`` with the bytes hashed, now or when the file was as it is now."""
         digest = Digest(digest)
         location = self.locate(digest)
-        folder = next((one for one in (self._loose, self._spare) if location.path == one.path(digest)), None)
+        folders = (self._loose, self._spare, self._unpacked)
+        folder = next((one for one in folders if location.path == one.path(digest)), None)
         identity = None if folder is None else folder.identity(digest)
         if folder is None or identity is None:
             return location  # small objects are hashed each time, on the way here
         if self._seen.get(digest) == identity or self._known_identity(digest) == identity:
             return location
-        self.verify(digest)
+        try:
+            found, _ = digest_of_file(folder.path(digest))
+        except FileNotFoundError:  # it was moved to a pack meanwhile
+            return self.checked(digest)
+        if found != digest:
+            if folder is not self._unpacked:
+                self.verify(digest)  # which says what is wrong
+                raise ObjectCorrupt(digest, self.root, "its file is not what it was a moment ago")
+            remove_quietly(folder.path(digest))  # a cache: made anew
+            return self.checked(digest)
         if folder.identity(digest) != identity:
             raise ObjectCorrupt(digest, self.root, "its file was replaced while it was hashed")
         self._remember(digest, identity)
         return location
 
+    def _unpack(self, digest: Digest, recipe: bytes, size: int) -> Location:
+        """Return the file of an object made of chunks, made when it is not there; where nothing can be written, its bytes."""
+        if self._unpacked.identity(digest) is None:
+            chunks = FoundChunks(recipe, digest, self.root, self.chunk)
+            if not self.writable:
+                return Location(None, 0, size, chunks.read())
+            with writing(self.root):
+                self._remember(digest, self._unpacked.unpack(digest, size, chunks.blocks()))
+        return Location(self._unpacked.path(digest), 0, size)
+
     def verify(self, digest: Digest) -> int:
         """Return the object's length after hashing all of it; raises ObjectMissing or ObjectCorrupt."""
-        digest = Digest(digest)
-        found = self._find(digest, lend=False)
-        if isinstance(found, bytes):
-            return len(found)
-        actual, size = digest_of_file(found)
-        if actual != digest:
-            raise ObjectCorrupt(digest, self.root, mismatch(actual.hex, size))
-        return size
+        return self._find(Digest(digest), lend=False).verify()
 
     def put_record(self, record: Mapping[str, Any], *, new: bool = False) -> Digest:
         """Keep a record in its canonical form and return its name. new: as of ``put``."""
@@ -345,6 +355,7 @@ class Store:
             self._packs.index()
             self._packs.look_again()
             objects, size, stored = self._catalog.totals()
+            chunked = self._catalog.chunked()
         loose = [identity[2] for digest in self._loose.digests() if (identity := self._loose.identity(digest))]
         packs = sum(1 for path in (self.root / "packs").iterdir() if ".pack" in path.name)
         return StoreStats(
@@ -355,6 +366,8 @@ class Store:
             loose=len(loose),
             refs=sum(1 for _ in self.refs.names()),
             log_bytes=self.refs.length(),
+            chunked=chunked,
+            unpacked_bytes=self._unpacked.total(),
         )
 
     def reindex(self) -> None:
@@ -386,9 +399,12 @@ class Store:
     def sync(self) -> None:
         """Make all that was put or adopted since the last sync durable, what was there already included."""
         with writing(self.root):
-            self._loose.sync()
+            moved = self._loose.sync()
             with self._lock:
                 self._packs.sync()
+        for digest in moved:
+            if not self._is_kept(digest):
+                raise ObjectMissing(digest, self.root)
 
     def cache_dir(self, name: str) -> Path:
         """Return the folder for one kind of soft state: ``trees``, ``envs``, ``pythons`` or ``cache``."""
@@ -403,21 +419,30 @@ class Store:
         """Set what a process that died had noted, as far as its objects are here."""
         self.refs.set([change for change in changes if change.to is not None and self._is_kept(change.to)])
 
-    def _find(self, digest: Digest, *, lend: bool = True) -> bytes | Path:
-        """Return the checked bytes of a packed object or the path of a loose one."""
-        with self._lock:
-            if not self._packs.wrote(digest) and self._loose.identity(digest) is not None:
-                return self._loose.path(digest)
-            found = self._packs.read(digest)
-        if found is not None:
-            return found[0]
-        for folder in (self._loose, self._spare):
-            if folder.identity(digest) is not None:
-                return folder.path(digest)
+    def _find(self, digest: Digest, *, lend: bool = True) -> Found:
+        """Return the object where it is found first; files are opened at once, as others may move objects."""
+        for _ in range(_LOOKS):
+            with self._lock:
+                file = None if self._packs.wrote(digest) else self._loose.opened(digest)
+                found = self._packs.read(digest) if file is None else None
+            if found is not None:
+                data, (_, entry) = found
+                return FoundBytes(data) if entry.kind != RECIPE else FoundChunks(data, digest, self.root, self.chunk)
+            file = file or self._loose.opened(digest) or self._spare.opened(digest)
+            if file is not None:
+                return FoundFile(file, digest, self.root)
         missing = self._missing(digest)
         if lend and not isinstance(missing, ObjectRedacted) and self._lent(digest):
             return self._find(digest, lend=False)
         raise missing
+
+    def chunk(self, digest: Digest) -> bytes | None:
+        """Return the checked bytes of a chunk, which may stand in packs or be an object of its own."""
+        with self._lock:
+            data = self._packs.chunk(digest)
+        if data is None and (file := self._loose.opened(digest)) is not None:
+            data = FoundFile(file, digest, self.root).read()
+        return data
 
     def _missing(self, digest: Digest) -> ObjectMissing:
         """Why an object is not here: it was never kept, or it was redacted."""

@@ -8,18 +8,19 @@ from __future__ import annotations
 
 import mmap
 import shutil
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import groupby
 
-from stillrun_snapshot._disk import remove_quietly, sync_folder, writing
+from stillrun_snapshot._block_writer import BlockWriter
+from stillrun_snapshot._disk import changed_ns, remove_quietly, sync_folder, writing
 from stillrun_snapshot._marking import PackFile, pack_files
-from stillrun_snapshot._pack import HEADER_SIZE, PackWriter, pack_path, scan_pack
-from stillrun_snapshot._pack_walk import Stands, is_whole, stands_in
+from stillrun_snapshot._pack import HEADER_SIZE, RECIPE, PackEntry, PackWriter, pack_path, scan_pack
+from stillrun_snapshot._pieces import Piece, has_blocks, pieces, pieces_in, sound_data
 from stillrun_snapshot._presence import closed_gate
 from stillrun_snapshot.digest import Digest
 from stillrun_snapshot.errors import StoreError
-from stillrun_snapshot.garbage import Found, Garbage, LooseFile, changed_ns, unsound
+from stillrun_snapshot.garbage import UNPACKED, Found, Garbage, LooseFile, objects_among, unsound
 from stillrun_snapshot.inspection import Finding
 from stillrun_snapshot.store import Store
 
@@ -30,6 +31,7 @@ _AT_ONCE = 1000  # entries that are written together
 _BATCH = 500  # files that go while the gate is closed: some milliseconds
 
 Told = Callable[[str, int], None]
+Copied = Callable[[list[PackFile]], dict[str, list[Piece]]]  # copies what is needed of packs, and says what is not
 
 
 def sweep(found: Found, told: Told = lambda _name, _size: None) -> Garbage:
@@ -52,6 +54,8 @@ def drop_damaged(store: Store, findings: Iterable[Finding], left: Collection[Dig
             if pack.sealed and f"packs/{pack.path.name}" in places:
                 _rewrite_without(store, pack, places[f"packs/{pack.path.name}"])
         for place, digests in places.items():
+            if place.startswith(UNPACKED):
+                remove_quietly(store.root / place)
             if place.startswith(("objects/", "cache/objects/")) and not all(_is_sound(store, each) for each in digests):
                 remove_quietly(store.root / place)
 
@@ -66,6 +70,20 @@ def _is_sound(store: Store, digest: Digest) -> bool:
 
 def _rewrite_without(store: Store, pack: PackFile, dropped: Collection[Digest]) -> None:
     """Let another pack take the place of a sealed one, with all its entries but ``dropped``; what is unreadable goes."""
+    if has_blocks(pack.path):
+        _copy_blocks_without(store, pack, dropped)
+    else:
+        _copy_without(store, pack, dropped)
+    sync_folder(pack.path.parent)
+    with closed_gate(store.root, store.presence) as others:
+        if f"packs/{pack.name}" in others.uses:
+            return  # another time
+        pack.path.unlink()
+    sync_folder(pack.path.parent)
+    store.catalog.exchange([pack.name])
+
+
+def _copy_without(store: Store, pack: PackFile, dropped: Collection[Digest]) -> None:
     writer = PackWriter(store.root)
     try:
         with open(pack.path, "rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as view:
@@ -74,13 +92,25 @@ def _rewrite_without(store: Store, pack: PackFile, dropped: Collection[Digest]) 
                     writer.copy(view[entry.offset - HEADER_SIZE : entry.offset + entry.stored])
     finally:
         writer.close()
-    sync_folder(pack.path.parent)
-    with closed_gate(store.root, store.presence) as others:
-        if f"packs/{pack.name}" in others.uses:
-            return  # another time
-        pack.path.unlink()
-    sync_folder(pack.path.parent)
-    store.catalog.exchange([pack.name])
+
+
+def _copy_blocks_without(store: Store, pack: PackFile, dropped: Collection[Digest]) -> None:
+    """Of blocks only what is sound can be written anew; an object of ``dropped`` is either no more, or its recipe is wrong."""
+    with (
+        block_writer(store) as writer,
+        open(pack.path, "rb") as stream,
+        mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as view,
+    ):
+        for piece, data in sound_data(view, pieces(scan_pack(pack.path).entries)):
+            wrong = piece.entry.kind == RECIPE and piece.entry.digest in dropped
+            if data is not None and not wrong and piece.entry.digest not in writer.pending[piece.entry.kind]:
+                writer.add(piece.entry.digest, piece.entry.kind, data)
+        writer.seal()
+
+
+def block_writer(store: Store) -> BlockWriter:
+    """Return a writer of packs of version 2 that the store's index is told of."""
+    return BlockWriter(store.root, lambda name, entries, end: store.catalog.add(name, entries, end, sealed=True))
 
 
 class _Sweep:
@@ -98,6 +128,7 @@ class _Sweep:
             rewritten = self._rewrite_mixed_packs()
             leftovers = self._remove_leftovers()
         loose = sum(file.name.startswith("objects/") for file in gone)
+        spare = sum(file.name.startswith("cache/objects/") for file in gone)
         return Garbage(
             self._objects,
             self._size,
@@ -105,7 +136,7 @@ class _Sweep:
             whole,
             rewritten,
             loose,
-            len(gone) - loose,
+            spare,
             leftovers,
         )
 
@@ -131,12 +162,12 @@ class _Sweep:
                     else pack.now_at()
                 )
                 if path.exists():
-                    yield from (Digest.of_raw(each.raw) for each in stands_in(path)[0])
+                    yield from (entry.digest for entry in scan_pack(path).entries)
             else:
                 yield Digest("sha256:" + name[-65:].replace("/", ""))
 
-    def _is_dead(self, raw: bytes) -> bool:
-        return not self._found.holdings.needs(raw)
+    def _is_dead(self, digest: Digest) -> bool:
+        return not self._found.holdings.needs(digest.raw)
 
     def _remove_files(self) -> list[LooseFile]:
         gone: list[LooseFile] = []
@@ -148,51 +179,51 @@ class _Sweep:
 
     def _remove_file(self, file: LooseFile) -> bool:
         path = self._store.root / file.name
-        if not self._is_dead(file.digest.raw) or file.name in self._uses:
+        is_copy = file.name.startswith(UNPACKED)
+        if not self._found.is_dead(file.digest, UNPACKED if is_copy else "objects") or file.name in self._uses:
             return False
         if not 0 < changed_ns(path) < self._found.young_ns:  # gone, or put anew
             return False
         path.unlink()
-        self._count(file.name, 1, file.size, file.size)
+        self._count(file.name, 0 if is_copy else 1, file.size, file.size)
         return True
 
     def _remove_dead_packs(self) -> int:
         gone: list[str] = []
-        for pack in self._found.dead_packs:
-            stands = stands_in(pack.path)[0]
+        for pack in reversed(self._found.dead_packs):  # what is made of chunks mostly stands in a later pack than those
+            members = pieces_in(pack.path)
             with self._still():
-                if self._goes(pack, stands):
+                if self._goes(pack, members):
                     pack.path.unlink()
                     gone.append(pack.name)
-                    self._count(pack.path.name, len(stands), sum(each.size for each in stands), pack.size)
+                    self._count(pack.path.name, objects_among(members), sum(e.size for e in members), pack.size)
         self._settle(gone)
         return len(gone)
 
-    def _goes(self, pack: PackFile, stands: list[Stands]) -> bool:
-        return f"packs/{pack.name}" not in self._uses and all(self._is_dead(each.raw) for each in stands)
+    def _goes(self, pack: PackFile, left: Sequence[Piece]) -> bool:
+        return f"packs/{pack.name}" not in self._uses and all(self._is_dead(piece.entry.digest) for piece in left)
 
     def _rewrite_mixed_packs(self) -> int:
+        old = [pack for pack in self._found.mixed_packs if not has_blocks(pack.path)]
+        new = [pack for pack in reversed(self._found.mixed_packs) if pack not in old]
+        return self._rewrite_all(old, self._copied) + self._rewrite_all(new, self._copied_blocks)
+
+    def _rewrite_all(self, packs: Sequence[PackFile], copied: Copied) -> int:
         done, group, total = 0, list[PackFile](), 0
-        for pack in [*self._found.mixed_packs, None]:
+        for pack in [*packs, None]:
             if group and (pack is None or total + pack.size > _TARGET):
-                done += self._rewrite(group)
+                done += self._rewrite(group, copied)
                 group, total = [], 0
             if pack is not None:
                 group.append(pack)
                 total += pack.size
         return done
 
-    def _rewrite(self, packs: list[PackFile]) -> int:
+    def _rewrite(self, packs: list[PackFile], copied: Copied) -> int:
         """Write one pack of what is needed in several, then remove those; how many went."""
-        left: dict[str, list[Stands]] = {}
         with self._still():  # what is needed by now is copied
             pass
-        writer = PackWriter(self._store.root)
-        try:
-            for pack in packs:
-                left[pack.name] = self._copy(pack, writer)
-        finally:
-            writer.close()
+        left = copied(packs)
         sync_folder(self._store.root / "packs")
         gone: list[str] = []
         with self._still():
@@ -203,27 +234,45 @@ class _Sweep:
         for pack in packs:
             if pack.name in gone:
                 dead = left[pack.name]
-                freed = sum(each.end - each.begin for each in dead)
-                self._count(pack.path.name, len(dead), sum(each.size for each in dead), freed)
+                self._count(pack.path.name, objects_among(dead), sum(e.size for e in dead), sum(e.takes for e in dead))
         self._settle(gone)
         return len(gone)
 
-    def _copy(self, pack: PackFile, writer: PackWriter) -> list[Stands]:
+    def _copied(self, packs: list[PackFile]) -> dict[str, list[Piece]]:
+        """Copy what is needed of packs of entries; what was left out of each."""
+        writer = PackWriter(self._store.root)
+        try:
+
+            def add(entry: PackEntry, _: bytes, view: mmap.mmap) -> None:
+                writer.append(entry.digest, entry.codec, entry.size, view[entry.offset : entry.offset + entry.stored])
+
+            return {pack.name: self._copy(pack, add) for pack in packs}
+        finally:
+            writer.close()
+
+    def _copied_blocks(self, packs: list[PackFile]) -> dict[str, list[Piece]]:
+        """Copy what is needed of packs of blocks to new blocks; what was left out of each."""
+        with block_writer(self._store) as writer:
+
+            def add(entry: PackEntry, data: bytes, _: mmap.mmap) -> None:
+                if entry.digest not in writer.pending[entry.kind]:
+                    writer.add(entry.digest, entry.kind, data)
+
+            left = {pack.name: self._copy(pack, add) for pack in packs}
+            writer.seal()
+        return left
+
+    def _copy(self, pack: PackFile, add: Callable[[PackEntry, bytes, mmap.mmap], None]) -> list[Piece]:
         """Copy what is needed of a pack, each checked; what was left out."""
-        left: list[Stands] = []
-        waiting: list[bytes] = []
+        left: list[Piece] = []
         with open(pack.path, "rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as view:
-            for each in stands_in(pack.path)[0]:
-                if self._is_dead(each.raw):
-                    left.append(each)
-                    continue
-                if not is_whole(view, each):
-                    raise unsound(self._store, f"{Digest.of_raw(each.raw)} in {pack.path.name} is damaged")
-                waiting.append(view[each.begin : each.end])
-                if len(waiting) >= _AT_ONCE:
-                    writer.copy(b"".join(waiting))
-                    waiting.clear()
-            writer.copy(b"".join(waiting))
+            for piece, data in sound_data(view, pieces(scan_pack(pack.path).entries)):
+                if self._is_dead(piece.entry.digest):
+                    left.append(piece)
+                elif data is None:
+                    raise unsound(self._store, f"{piece.entry.digest} in {pack.path.name} is damaged")
+                else:
+                    add(piece.entry, data, view)
         return left
 
     def _settle(self, gone: list[str]) -> None:

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator  # type: ignore[import-untyped]  # it ships no types
 
-from stillrun_snapshot._pack import entry_header, scan_pack
+from stillrun_snapshot._block import block_bytes
+from stillrun_snapshot._pack import CHUNK, OBJECT, RAW, entry_header, scan_pack
 from stillrun_snapshot.capture import CaptureLimits, capture_code
 from stillrun_snapshot.digest import Digest, digest_of
 from stillrun_snapshot.errors import ObjectMissing
@@ -46,9 +47,32 @@ def test_a_pack_of_version_1_is_read(tmp_path: Path) -> None:
             store.get(digest_of(b"torn"))
 
 
-def test_the_example_of_a_pack_entry_holds() -> None:
-    words = (ROOT / "docs/spec/pack.md").read_text().split("```")[1].split()
-    assert entry_header(digest_of(b"hello"), 0, 5, 5) + b"hello" == bytes.fromhex("".join(words))
+def test_a_pack_of_version_2_is_read(tmp_path: Path) -> None:
+    listed = json.loads((GOLDEN / "pack/v2/sample.json").read_text())
+    scan = scan_pack(GOLDEN / "pack/v2/sample.pack")
+    found = [{"digest": entry.digest, "kind": entry.kind, "size": entry.size} for entry in scan.entries]
+    assert found == listed
+    assert len(scan.damaged) == 1 and not scan.whole
+    Store.open(tmp_path / "s").close()
+    shutil.copy(GOLDEN / "pack/v2/sample.pack", tmp_path / "s/packs/0-0.pack")
+    with Store.open(tmp_path / "s") as store:
+        objects = {Digest(item["digest"]): item["size"] for item in listed if item["kind"] != CHUNK}
+        assert {digest: store.verify(digest) for digest in objects} == objects
+        assert set(store.digests()) == objects.keys()
+        large = b"one " * 20_000 + b"two " * 20_000 + b"one " * 20_000
+        assert store.get(digest_of(large)) == large
+        assert store.get(digest_of(b"an entry of version 1")) == b"an entry of version 1"
+        for lost in (b"lost", b"torn"):
+            with pytest.raises(ObjectMissing):
+                store.get(digest_of(lost))
+
+
+def test_the_examples_of_packs_hold() -> None:
+    examples = (ROOT / "docs/spec/pack.md").read_text().split("```")
+    entry, block = (bytes.fromhex("".join(examples[place].split())) for place in (1, 3))
+    assert entry_header(digest_of(b"hello"), 0, 5, 5) + b"hello" == entry
+    members = [(digest_of(data), OBJECT, len(data)) for data in (b"hello", b"world")]
+    assert block_bytes(members, RAW, 0, 10, b"helloworld") + b"helloworld" == block
 
 
 def test_a_log_of_version_1_is_read(tmp_path: Path) -> None:

@@ -399,8 +399,8 @@ def test_a_folder_that_is_no_store_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_newer_format_is_refused_by_both_versions(store: Store) -> None:
-    (store.root / "stillrun-store.json").write_text('{"format":2}')
-    with pytest.raises(StoreVersion, match=r"format 2.*format 1.*Upgrade"):
+    (store.root / "stillrun-store.json").write_text('{"format":3}')
+    with pytest.raises(StoreVersion, match=r"format 3.*formats up to 2.*Upgrade"):
         Store.open(store.root)
     (store.root / "stillrun-store.json").write_text("{")
     with pytest.raises(StoreError, match="cannot be read"):

@@ -1,9 +1,10 @@
-"""The store against a dictionary, with reopening, lost catalogs and a second reader in between."""
+"""The store against a dictionary, with packing, reopening, lost catalogs and a second reader in between."""
 
 from __future__ import annotations
 
 import shutil
 import tempfile
+import time
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invaria
 
 from stillrun_snapshot.digest import Digest
 from stillrun_snapshot.errors import RefConflict
+from stillrun_snapshot.packing import pack_store
 from stillrun_snapshot.refs import ANY, RefChange
 from stillrun_snapshot.store import LOOSE_MIN, Store
 
@@ -83,6 +85,11 @@ class StoreMachine(RuleBasedStateMachine):
         for path in self.store.root.glob("catalog.sqlite*"):
             path.unlink()
         self.store = Store.open(self.folder / "s")
+
+    @rule()
+    def pack(self) -> None:
+        done = pack_store(self.folder / "s", older_than_ns=time.time_ns() + 10**9)
+        assert not done.damaged and not done.waiting
 
     @rule(digest=consumes(objects))
     def another_process_reads(self, digest: Digest) -> None:

@@ -1,0 +1,90 @@
+"""Objects made of chunks, when a store is looked through: sound when every chunk is; damage to a chunk is theirs."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator
+
+from stillrun_snapshot._found import FoundChunks
+from stillrun_snapshot._pack import RECIPE, PackEntry
+from stillrun_snapshot._pack_files import PackFiles, recipe_rows
+from stillrun_snapshot.deferred import dataclass
+from stillrun_snapshot.digest import Digest
+from stillrun_snapshot.errors import ObjectCorrupt
+from stillrun_snapshot.finding import Finding
+from stillrun_snapshot.store import Store
+
+__all__ = ["ChunkDamage", "made_of_chunks", "recipes_among"]
+
+
+@dataclass(frozen=True)
+class ChunkDamage:
+    """A chunk that does not hash to its name where it stands."""
+
+    place: str
+    digest: Digest
+
+
+def made_of_chunks(
+    store: Store,
+    recipes: Iterable[tuple[str, PackEntry]],
+    sound: Collection[bytes],
+    damages: Iterable[ChunkDamage],
+    *,
+    full: bool,
+) -> Iterator[Finding | tuple[Digest, int]]:
+    """Yield what is wrong with objects made of chunks, and those that are sound with their sizes.
+
+    recipes: with the names of their packs. sound: chunks, and objects that may stand for one.
+    """
+    users: dict[Digest, list[Digest]] = {}
+    files = PackFiles(store.root)
+    try:
+        for name, entry in recipes:
+            data = files.content(name, entry)
+            rows = recipe_rows(data)
+            lacking = list(dict.fromkeys(chunk for chunk, _ in rows if chunk.raw not in sound))
+            for chunk in lacking:
+                users.setdefault(chunk, []).append(entry.digest)
+            problem = _problem(store, entry, data, rows, lacking, full=full)
+            yield (
+                (entry.digest, entry.size)
+                if problem is None
+                else Finding("damaged", f"packs/{name}.pack", problem, entry.digest)
+            )
+    finally:
+        files.close()
+    for damage in damages:
+        short = f"its chunk {damage.digest.hex[:12]}… does not hash to that name"
+        needing = [] if damage.digest.raw in sound else users.get(damage.digest, [])
+        yield from (Finding("damaged", damage.place, short, digest) for digest in needing)
+        if not needing:
+            yield Finding(
+                "damaged", damage.place, f"a chunk that no object needs from here is damaged ({damage.digest})"
+            )
+
+
+def _problem(
+    store: Store,
+    entry: PackEntry,
+    data: bytes | None,
+    rows: list[tuple[Digest, int]],
+    lacking: list[Digest],
+    *,
+    full: bool,
+) -> str | None:
+    if data is None or not rows:
+        return f"what says of which chunks it is made, near byte {entry.offset + entry.start:,}, cannot be read"
+    if lacking:
+        return f"of {len(rows):,} chunks that it is made of, {len(lacking):,} are damaged or missing: {lacking[0].hex[:12]}…"
+    if full:
+        try:
+            FoundChunks(data, entry.digest, store.root, store.chunk).verify()
+        except ObjectCorrupt:
+            return "the chunks that are said to make it make something else"
+    return None
+
+
+def recipes_among(scans: Iterable[tuple[str, Iterable[PackEntry]]]) -> Iterator[tuple[str, PackEntry]]:
+    """Yield the recipes of packs, each with the pack's name."""
+    for name, entries in scans:
+        yield from ((name, entry) for entry in entries if entry.kind == RECIPE)

@@ -169,7 +169,7 @@ class RefLog:
     def settle(self) -> None:
         """Have the index take in what was set here last, so that it is known where the log ended."""
         if self._own:
-            with suppress(StoreError):  # a log that is damaged is told to whoever reads it
+            with suppress(StoreError):  # a log that was damaged meanwhile is told to whoever asks next
                 self.get("")
 
     def length(self) -> int:

@@ -103,9 +103,8 @@ def find_garbage(
     young_ns = now_ns - grace_s * 10**9
     if others.since_ns is not None:
         young_ns = min(young_ns, others.since_ns - _SLACK_NS)
-    log_length = (
-        store.refs.length()
-    )  # before objects are looked for: what is named later is looked at before anything goes
+    # before objects are looked for: what is named later is looked at before anything goes
+    log_length = store.refs.length()
     refs = dict(store.refs.names())
     once = set(_once_named(store, timestamp(clock() - timedelta(seconds=grace_s))))
     found = Found(store, Holdings(store), young_ns, log_length, others.uses)

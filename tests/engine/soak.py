@@ -6,14 +6,16 @@ import random
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from stillrun_snapshot.errors import ObjectMissing
 from stillrun_snapshot.garbage import find_garbage
+from stillrun_snapshot.packing import pack_store
 from stillrun_snapshot.refs import RefChange
 from stillrun_snapshot.store import Store
 from stillrun_snapshot.sweeping import sweep
-from stillrun_snapshot.upkeep import upkeep
+from stillrun_snapshot.upkeep import UpkeepBusy, upkeep
 
 POOL = 60
 """Contents that all writers share, so that most of what one puts another has put, or has gone as garbage."""
@@ -64,11 +66,22 @@ def read(root: Path, _number: int, chance: random.Random, _done: int) -> None:
 
 def collect(root: Path, _number: int, _chance: random.Random, _done: int) -> None:
     """Remove all garbage at once, without any grace."""
-    with Store.open(root) as store, upkeep(root, "gc"):
+    with suppress(UpkeepBusy), Store.open(root) as store, upkeep(root, "gc"):
         sweep(find_garbage(store, grace_s=-1))
 
 
-KINDS: dict[str, Callable[[Path, int, random.Random, int], None]] = {"write": write, "read": read, "gc": collect}
+def pack(root: Path, _number: int, _chance: random.Random, _done: int) -> None:
+    """Make blocks and chunks of everything, whatever its age."""
+    with suppress(UpkeepBusy):
+        assert not pack_store(root, older_than_ns=time.time_ns() + 10**9).damaged
+
+
+KINDS: dict[str, Callable[[Path, int, random.Random, int], None]] = {
+    "write": write,
+    "read": read,
+    "gc": collect,
+    "pack": pack,
+}
 
 
 def main(root: str, kind: str, number: str, seconds: str) -> None:

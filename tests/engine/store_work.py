@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 from stillrun_engine.bundle_import import import_bundle
 from stillrun_snapshot.errors import StillrunError
 from stillrun_snapshot.garbage import find_garbage
+from stillrun_snapshot.packing import pack_store
 from stillrun_snapshot.refs import RefChange
 from stillrun_snapshot.store import Store
 from stillrun_snapshot.sweeping import sweep
@@ -46,6 +48,12 @@ def collect(store: Store, _bundle: Path | None) -> None:
         sweep(find_garbage(store, grace_s=-5))
 
 
+def collect_blocks(store: Store, _bundle: Path | None) -> None:
+    """Make blocks and chunks of everything, then remove all garbage from them."""
+    pack_store(store.root, older_than_ns=time.time_ns() + 10**9)
+    collect(store, None)
+
+
 def take_in(store: Store, bundle: Path | None) -> None:
     """Take in a bundle."""
     assert bundle is not None
@@ -61,6 +69,7 @@ def reindex(store: Store, _bundle: Path | None) -> None:
 WORK: dict[str, Callable[[Store, Path | None], None]] = {
     "put": put,
     "gc": collect,
+    "pack": collect_blocks,
     "import": take_in,
     "reindex": reindex,
 }

@@ -1,4 +1,4 @@
-"""Many writers and readers in one store while garbage is removed all the time: nothing that is needed is ever missing."""
+"""Many writers and readers in one store while garbage is removed and packs are made: nothing needed is ever missing."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ LONG_S = int(os.environ.get("SOAK_SECONDS", "60"))
 
 def soaked(root: Path, writers: int, readers: int, seconds: int) -> None:
     Store.open(root).close()
-    kinds = ["write"] * writers + ["read"] * readers + ["gc"]
+    kinds = ["write"] * writers + ["read"] * readers + ["gc", "pack"]
     processes = [
         subprocess.Popen(
             [sys.executable, "-m", "tests.engine.soak", str(root), kind, str(number), str(seconds)],
@@ -43,11 +43,11 @@ def soaked(root: Path, writers: int, readers: int, seconds: int) -> None:
             whole(store, digest)
 
 
-def test_some_writers_and_a_reader_beside_a_collector_miss_nothing(tmp_path: Path) -> None:
+def test_some_writers_and_a_reader_beside_a_collector_and_a_packer_miss_nothing(tmp_path: Path) -> None:
     soaked(tmp_path / "s", 3, 1, 3)
 
 
 @pytest.mark.slow
-def test_eight_writers_and_four_readers_beside_a_collector_miss_nothing(tmp_path: Path) -> None:
+def test_eight_writers_and_four_readers_beside_a_collector_and_a_packer_miss_nothing(tmp_path: Path) -> None:
     """SOAK_SECONDS says for how long."""
     soaked(tmp_path / "s", 8, 4, LONG_S)

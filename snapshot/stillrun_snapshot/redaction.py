@@ -14,6 +14,7 @@ from stillrun_snapshot.record import canonical_bytes, parse_record
 from stillrun_snapshot.refs import RefChange
 
 if TYPE_CHECKING:
+    from stillrun_snapshot._objects import Objects
     from stillrun_snapshot.ed25519 import PrivateKey, PublicKey
     from stillrun_snapshot.store import Store
 
@@ -55,7 +56,7 @@ class Tombstone:
     record: Digest  # the tombstone's own
 
 
-def tombstone_of(store: Store, digest: Digest) -> Tombstone | None:
+def tombstone_of(store: Objects, digest: Digest) -> Tombstone | None:
     """Return the tombstone of an object, None when it has none; its signature is not checked (see ``check_tombstone``)."""
     record = store.refs.get(_ref(digest))
     return None if record is None else _read(store, digest, record)
@@ -108,7 +109,7 @@ def redact(
     return [each for each in found if each is not None]
 
 
-def redacted_error(store: Store, digest: Digest) -> ObjectRedacted | None:
+def redacted_error(store: Objects, digest: Digest) -> ObjectRedacted | None:
     """Return the error that says why an object that is not held is not, when it was redacted."""
     try:
         found = tombstone_of(store, digest)
@@ -117,7 +118,7 @@ def redacted_error(store: Store, digest: Digest) -> ObjectRedacted | None:
     return None if found is None else ObjectRedacted(digest, store.root, found.by, found.time, found.reason)
 
 
-def stand_in_of(store: Store, digest: Digest) -> Digest | None:
+def stand_in_of(store: Objects, digest: Digest) -> Digest | None:
     """Return the record that is read in place of a redacted one."""
     found = tombstone_of(store, digest)
     return None if found is None else found.stand_in
@@ -145,7 +146,7 @@ def _tombstone(
     return {"schema": "stillrun/tombstone/1", **signed, "stand_in": statement["stand_in"]}
 
 
-def _read(store: Store, digest: Digest, record: Digest) -> Tombstone:
+def _read(store: Objects, digest: Digest, record: Digest) -> Tombstone:
     try:
         held = parse_record(store.get(record), "stillrun/tombstone/1")
         told = parse_record(base64.b64decode(held["payload"], validate=True), "stillrun/redaction/1")

@@ -17,16 +17,24 @@ from stillrun_snapshot.sweeping import sweep
 from stillrun_snapshot.upkeep import upkeep
 
 LARGE = 100_000
+ROWS = b"".join(b"%d,\n" % number for number in range(60_000))
+"""Large enough for chunks when it is packed."""
 
 
 def prepared(root: Path) -> None:
     """Make a store with what is needed, and garbage: in a pack of its own, in one with what is needed, loose, spare."""
     with Store.open(root) as store:
-        needed = [store.put(b"small"), store.put(b"n" * LARGE), store.put(b"text " * 4000, compress=True)]
+        needed = [
+            store.put(b"small"),
+            store.put(b"n" * LARGE),
+            store.put(b"text " * 4000, compress=True),
+            store.put(ROWS),
+        ]
         record = store.put_record({"schema": "stillrun/test/1", "objects": needed})
         store.refs.set([RefChange("tests/needed", record)])
         store.put(b"garbage " * 200)
         store.put(b"g" * LARGE)
+        store.put(ROWS[:200_000] + b"changed" + ROWS[200_000:])
     with Store.open(root) as store:
         store.put(b"garbage of its own")
         path = store.scratch("left") / "file"

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, rule
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
 from stillrun_snapshot._pack import CHUNK, OBJECT, RECIPE, PackEntry, scan_pack
 from stillrun_snapshot.digest import Digest, digest_of
@@ -324,6 +324,17 @@ class PackedMachine(RuleBasedStateMachine):
 
 
 PackedMachine.TestCase.settings = settings(
-    max_examples=4, stateful_step_count=12, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+    max_examples=3, stateful_step_count=10, deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
 TestPackedMachine = PackedMachine.TestCase
+
+
+@pytest.mark.slow
+def test_many_orders_of_packing_garbage_redaction_and_forgetting() -> None:
+    """The same machine for some minutes."""
+    run_state_machine_as_test(  # type: ignore[no-untyped-call]  # hypothesis gives it no types
+        PackedMachine,
+        settings=settings(
+            max_examples=60, stateful_step_count=30, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+        ),
+    )

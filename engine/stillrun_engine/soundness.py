@@ -92,6 +92,9 @@ def ask_runs(store: Store, found: Soundness) -> None:
             known = by_digest[needed.digest] = Problem(Finding("missing", f"runs/{run}", problem, needed.digest))
             found.problems.append(known)
         known.needed_by.setdefault(run, needed.purpose)
+    for one in found.problems:  # an object may be damaged in several places
+        if one.finding.digest in by_digest:
+            one.needed_by = by_digest[one.finding.digest].needed_by
 
 
 def _needs(store: Store, found: Soundness, lost: Mapping[Digest, Problem]) -> Iterator[tuple[str, Needed, str]]:

@@ -37,6 +37,7 @@ def made_of_chunks(
     recipes: with the names of their packs. sound: chunks, and objects that may stand for one.
     """
     users: dict[Digest, list[Digest]] = {}
+    told: set[tuple[str, Digest]] = set()
     files = PackFiles(store.root)
     try:
         for name, entry in recipes:
@@ -45,6 +46,8 @@ def made_of_chunks(
             lacking = list(dict.fromkeys(chunk for chunk, _ in rows if chunk.raw not in sound))
             for chunk in lacking:
                 users.setdefault(chunk, []).append(entry.digest)
+            if lacking:
+                told.add((f"packs/{name}.pack", entry.digest))
             problem = _problem(store, entry, data, rows, lacking, full=full)
             yield (
                 (entry.digest, entry.size)
@@ -56,7 +59,10 @@ def made_of_chunks(
     for damage in damages:
         short = f"its chunk {damage.digest.hex[:12]}… does not hash to that name"
         needing = [] if damage.digest.raw in sound else users.get(damage.digest, [])
-        yield from (Finding("damaged", damage.place, short, digest) for digest in needing)
+        for digest in needing:
+            if (damage.place, digest) not in told:
+                told.add((damage.place, digest))
+                yield Finding("damaged", damage.place, short, digest)
         if not needing:
             yield Finding(
                 "damaged", damage.place, f"a chunk that no object needs from here is damaged ({damage.digest})"

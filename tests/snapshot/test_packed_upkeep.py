@@ -335,6 +335,6 @@ def test_many_orders_of_packing_garbage_redaction_and_forgetting() -> None:
     run_state_machine_as_test(  # type: ignore[no-untyped-call]  # hypothesis gives it no types
         PackedMachine,
         settings=settings(
-            max_examples=60, stateful_step_count=30, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+            max_examples=25, stateful_step_count=25, deadline=None, suppress_health_check=[HealthCheck.too_slow]
         ),
     )

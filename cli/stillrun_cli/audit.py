@@ -20,6 +20,7 @@ from stillrun_engine.pathspec import parse_pathspec
 from stillrun_reports.formats import FORMATS, write_formats
 from stillrun_reports.report import is_sound, report_of
 from stillrun_snapshot.digest import digest_of
+from stillrun_snapshot.errors import ObjectCorrupt, ObjectMissing
 from stillrun_snapshot.record import canonical_bytes
 
 __all__ = ["audit_command"]
@@ -76,13 +77,15 @@ def audit_command(
             told=lambda one, count: told(one.purpose, count),
         )
     folder = out if out is not None else Path(_folder_name(run.pathspec))
-    written = _written(formats or tuple(FORMATS), report, run, folder)
+    written, unwritten = _written(formats, report, run, folder)
     if sign:
         written["signed"] = write_signed(store, folder, key_name)
     if as_json:
-        print_json(_summary(report, written))
+        print_json({**_summary(report, written), "not_written": unwritten})
     else:
         _print(report, written)
+        for name, why in unwritten.items():
+            click.echo(f"  not written {name}: {clean(_line(why))}")
     return 0 if is_sound(report) else 1
 
 
@@ -90,15 +93,29 @@ def _folder_name(pathspec: str) -> str:
     return re.sub(r"[^\w.-]+", "-", pathspec) + "-audit"
 
 
-def _written(formats: tuple[str, ...], report: Mapping[str, Any], run: KeptRun, folder: Path) -> dict[str, list[Path]]:
-    """The files of each form, in a folder that is made when it is not there."""
+def _written(
+    asked: tuple[str, ...], report: Mapping[str, Any], run: KeptRun, folder: Path
+) -> tuple[dict[str, list[Path]], dict[str, str]]:
+    """The files of each form, in a folder that is made when it is not there; and of forms that lack an object, why.
+
+    Those that were asked for by name are an error then.
+    """
+    written: dict[str, list[Path]] = {}
+    unwritten: dict[str, str] = {}
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        return write_formats(dict.fromkeys(formats), report, run.store, run, folder)
+        for name in dict.fromkeys(asked or FORMATS):
+            try:
+                written |= write_formats([name], report, run.store, run, folder)
+            except (ObjectMissing, ObjectCorrupt) as err:
+                if asked:
+                    raise
+                unwritten[name] = str(err)
     except OSError as err:
         raise EngineError(
             f"cannot write {err.filename or folder}: {err.strerror}; name another folder with -o."
         ) from err
+    return written, unwritten
 
 
 def _summary(report: Mapping[str, Any], written: Mapping[str, list[Path]]) -> dict[str, Any]:

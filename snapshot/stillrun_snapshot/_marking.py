@@ -10,6 +10,7 @@ from __future__ import annotations
 import mmap
 import re
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -20,6 +21,7 @@ from stillrun_snapshot._pack import (
     OPEN_SUFFIX,
     RECIPE,
     SEALED_SUFFIX,
+    PackScan,
     parse_header,
     payload_content,
     scan_pack,
@@ -56,6 +58,13 @@ class PackFile:
     def now_at(self) -> Path:
         """Where it stands now; one that was being written may have been sealed."""
         return self.path if self.path.exists() else self.path.with_name(self.path.name.removesuffix(".open"))
+
+    def scan(self) -> PackScan:
+        """What stands in it, wherever it is now; nothing when it is gone."""
+        for _ in range(2):  # it may be sealed between the look and the reading, once
+            with suppress(FileNotFoundError):
+                return scan_pack(self.now_at())
+        return PackScan(0, 0)
 
 
 def pack_files(root: Path) -> list[PackFile]:
@@ -96,7 +105,7 @@ class Holdings:
         self.damaged: list[PackFile] = []
         self.packs = pack_files(store.root)
         for number, pack in enumerate(self.packs):
-            scan = scan_pack(pack.now_at())
+            scan = pack.scan()
             if scan.damaged:
                 self.damaged.append(pack)
             for piece in pieces(scan.entries):

@@ -16,7 +16,7 @@ from pathlib import Path
 from stillrun_snapshot._disk import changed_ns, fresh_name, remove_quietly
 from stillrun_snapshot._loose import LooseFolder
 from stillrun_snapshot._marking import Holdings, PackFile
-from stillrun_snapshot._pack import CHUNK, scan_pack, seal_abandoned
+from stillrun_snapshot._pack import CHUNK, seal_abandoned
 from stillrun_snapshot._pieces import Piece, pieces_in
 from stillrun_snapshot._presence import Others, closed_gate
 from stillrun_snapshot.clock import Clock, timestamp, utc_now
@@ -158,7 +158,7 @@ def _young(found: Found, others: Others) -> Iterator[bytes]:
     """Objects that were written a short while ago, or that living processes count on: what they name is needed as well."""
     for pack in found.holdings.packs:
         if not _may_go(found, pack):
-            yield from (entry.digest.raw for entry in scan_pack(pack.now_at()).entries)
+            yield from (entry.digest.raw for entry in pack.scan().entries)
     for folder, digest in _loose_objects(found.store.root):
         if folder.name(digest) in others.uses or changed_ns(folder.path(digest)) >= found.young_ns:
             yield digest.raw

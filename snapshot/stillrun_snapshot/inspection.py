@@ -18,7 +18,7 @@ from stillrun_snapshot._inspected_chunks import ChunkDamage, made_of_chunks, rec
 from stillrun_snapshot._layout import FORMAT, expected_mark
 from stillrun_snapshot._loose import LooseFolder
 from stillrun_snapshot._marking import PackFile, pack_files
-from stillrun_snapshot._pack import CHUNK, OBJECT, RAW, PackEntry, PackScan, payload_content, scan_pack
+from stillrun_snapshot._pack import CHUNK, OBJECT, RAW, PackEntry, PackScan, payload_content
 from stillrun_snapshot._pieces import has_blocks, pieces, sound_data
 from stillrun_snapshot._remembered import Remembered, remembered
 from stillrun_snapshot.deferred import dataclass
@@ -65,7 +65,7 @@ def inspect(store: Store, before: Remembered, *, full: bool, told: Told = lambda
     found.findings += _log(store, before, found)
     scans: list[tuple[PackFile, PackScan]] = []
     for pack in pack_files(store.root):
-        scans.append((pack, scan_pack(pack.now_at())))
+        scans.append((pack, pack.scan()))
     work: list[_Packed | _File] = [*(_Packed(pack, scan, full) for pack, scan in scans), *_files(store, full)]
     chunks, damages = set[bytes](), list[ChunkDamage]()
     with ThreadPoolExecutor(_THREADS) as pool:

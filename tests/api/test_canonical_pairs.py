@@ -446,6 +446,7 @@ print(json.dumps([canonical_digest(value) for value in values]))
 """
 
 
+@pytest.mark.slow
 def test_equal_for_every_hash_seed() -> None:
     found = set()
     for seed in ("0", "1", "77"):

@@ -118,6 +118,7 @@ def test_any_locale_and_output_encoding_gives_the_same_tree_and_no_traceback(sti
     assert len(trees) == 1
 
 
+@pytest.mark.slow
 def test_a_store_whose_temporary_folders_were_deleted_works(lonely: Commands) -> None:
     lonely.write("quiet.py", QUIET)
     run = lonely.run("quiet.py")

@@ -128,7 +128,7 @@ def test_an_archive_that_is_not_what_the_channel_promised_is_refused(
 
 
 def test_a_worker_that_crashes_is_asked_once_more(
-    store: Store, environ: dict[str, str], channel: Path, tmp_path: Path
+    lonely: Store, environ: dict[str, str], channel: Path, tmp_path: Path
 ) -> None:
     """Each worker notes that it started; the first to solve and the first to install crash."""
     (tmp_path / "sitecustomize.py").write_text(f"""
@@ -142,14 +142,14 @@ if "stillrun_envs.rattler_worker" in sys.orig_argv:
             os.kill(os.getpid(), signal.SIGSEGV)
 """)
     crashing = {**environ, "PYTHONPATH": str(tmp_path)}
-    lock = locked(store, crashing, channel.as_uri(), ("greet",))
+    lock = locked(lonely, crashing, channel.as_uri(), ("greet",))
     assert (tmp_path / "started").read_text() == "xx"
-    prefix = prefix_for(lock, store, environ=crashing)
+    prefix = prefix_for(lock, lonely, environ=crashing)
     assert (tmp_path / "started").read_text() == "xxxx"
     assert said(prefix, "import greet; print(greet.hello())").startswith("hello")
     (tmp_path / "sitecustomize.py").write_text("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)")
     with pytest.raises(EnvError, match="the conda worker ended with signal 11"):
-        locked(store, crashing, channel.as_uri(), ("packaging",))
+        locked(lonely, crashing, channel.as_uri(), ("packaging",))
 
 
 def test_a_worker_that_dies_is_an_error_of_ours(

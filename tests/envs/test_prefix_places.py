@@ -145,6 +145,7 @@ mount -o remount,size=900m "$1"
     ("gone", "spare_kib"),
     [("envs pythons", 100), ("envs pythons", 20_000), ("envs", 0), ("envs", 60), ("envs", 250)],
 )
+@pytest.mark.slow
 def test_a_full_disk_is_one_clear_error_and_leaves_nothing(
     kept: tuple[Path, Digest], tmp_path: Path, environ: dict[str, str], gone: str, spare_kib: int
 ) -> None:

@@ -215,6 +215,7 @@ def test_an_sdist_is_held_to_its_hash(store: Store, backed: dict[str, str], tmp_
         locked(store, backed, f"fern @ {path.as_uri()}#sha256={'0' * 64}")
 
 
+@pytest.mark.slow
 def test_compiled_code_is_built_for_this_python_and_refused_for_another(
     store: Store, backed: dict[str, str], tmp_path: Path
 ) -> None:

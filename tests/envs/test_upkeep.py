@@ -125,6 +125,7 @@ def test_a_changed_environment_is_told(aged: Place) -> None:
         assert environments(store, look=False)[0].state == "ready"
 
 
+@pytest.mark.slow
 def test_what_was_not_used_for_long_goes(aged: Place) -> None:
     objects = kept_objects(aged.root)
     done = aged.collect(unused_for_s=15 * DAY)
@@ -134,6 +135,7 @@ def test_what_was_not_used_for_long_goes(aged: Place) -> None:
     assert kept_objects(aged.root) == objects
 
 
+@pytest.mark.slow
 def test_beyond_a_total_the_longest_unused_go(aged: Place) -> None:
     with aged.store() as store:
         size = {one.lock: one.size for one in environments(store)}
@@ -233,6 +235,7 @@ def test_bytecode_without_a_source_goes(aged: Place) -> None:
     assert not mine.exists()
 
 
+@pytest.mark.slow
 def test_environments_that_no_stillrun_would_use_again_go(aged: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(prefixes, "BUILDER", prefixes.BUILDER + 1)
     with aged.store() as store:
@@ -241,6 +244,7 @@ def test_environments_that_no_stillrun_would_use_again_go(aged: Place, monkeypat
     assert aged.names() == set()
 
 
+@pytest.mark.slow
 def test_collectors_and_users_at_once_do_each_other_no_harm(place: Place) -> None:
     place.used("alpha", "beta")
     collectors = [

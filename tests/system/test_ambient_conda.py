@@ -120,6 +120,7 @@ def test_an_edited_file_is_kept_as_it_was_edited(lonely: Commands, make: Callabl
     assert "edited" in lonely("artifact", f"{env}/said").out
 
 
+@pytest.mark.slow
 def test_a_pip_package_on_top_is_packed_again(lonely: Commands, make: Callable[..., Place], tmp_path: Path) -> None:
     prefix, channel = make("greet", "numpy")
     from stillrun_envs import command

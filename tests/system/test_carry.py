@@ -129,6 +129,7 @@ def test_the_same_runs_give_the_same_bytes_whatever_happened_since_and_wherever_
     assert exported(there, first).read_bytes() == before
 
 
+@pytest.mark.slow
 def test_several_runs_share_what_they_have_in_common(simple: Commands, tmp_path: Path) -> None:
     simple.run("simple.py")
     replayed = simple("replay", "Simple/latest", "--json").json["replay"]
@@ -145,6 +146,7 @@ def test_several_runs_share_what_they_have_in_common(simple: Commands, tmp_path:
     assert {one["run"] for one in there("list", "--json").json["runs"]} == set(runs)
 
 
+@pytest.mark.slow
 def test_what_was_left_out_is_said_by_the_file_and_missed_by_name(simple: Commands, tmp_path: Path) -> None:
     for number, (kind, one) in enumerate(
         (("packages", "interpreter"), ("artifacts", "artifact start/0/text"), ("inputs", "data.txt"))

@@ -91,6 +91,7 @@ def test_other_data_is_named(study: Commands) -> None:
     assert "other input files (data.txt); first difference in start/0 (data)" in why(study, one, other)
 
 
+@pytest.mark.slow
 def test_other_packages_are_named(lonely: Commands, tmp_path: Path) -> None:
     maker, wheels = fixture("wheels/make_wheel.py"), tmp_path / "wheels"
     for version in ("1.0", "2.0"):

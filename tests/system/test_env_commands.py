@@ -68,6 +68,7 @@ def test_a_file_is_locked_once_and_from_memory_afterwards(env: Commands, wheels:
     assert "run once with the network on" in done.err
 
 
+@pytest.mark.slow
 def test_the_environment_of_a_flow_is_locked_without_running_it(env: Commands) -> None:
     env.write("tinted.py", tinted("{'tint': '<2'}"))
     done = env("env", "lock", "tinted.py", "--json")

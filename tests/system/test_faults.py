@@ -240,6 +240,7 @@ def flip(path: Path, place: int) -> None:
         file.write(bytes([byte[0] ^ 1]))
 
 
+@pytest.mark.slow
 def test_a_flipped_byte_in_a_large_artifact_is_named_and_refused(lonely: Commands) -> None:
     lonely.write(
         "big.py",

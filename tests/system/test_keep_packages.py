@@ -77,6 +77,7 @@ def test_a_package_that_was_replaced_on_the_index_is_refused(user: Commands, fol
     assert "received sha256:" in refused.err
 
 
+@pytest.mark.slow
 def test_with_all_nothing_lies_in_the_cache(user: Commands) -> None:
     run = user("run", "painting.py", "--json").json["run"]
     assert not list((user.store / "cache").glob("objects/*/*"))

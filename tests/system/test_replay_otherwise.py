@@ -268,6 +268,7 @@ def test_keep_going_leaves_out_what_cannot_be_replayed(stillrun: Commands, tmp_p
     assert "none of the 1 tasks" in alone.err
 
 
+@pytest.mark.slow
 def test_keep_going_leaves_out_the_tasks_whose_results_are_damaged(lonely: Commands) -> None:
     lonely.write("study.py", STUDY.replace("10 * self.alpha", "bytes(100_000)"))
     run = lonely.run("study.py", "--word", "x")

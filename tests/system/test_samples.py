@@ -86,9 +86,9 @@ def sample(commands: Commands, places: Places, name: str) -> Sample:
 @pytest.mark.parametrize(
     ("name", "packages"),
     [
-        ("pure-wheels", ["cloth 1.0", "dye 1.0", "tint 1.0"]),
+        pytest.param("pure-wheels", ["cloth 1.0", "dye 1.0", "tint 1.0"], marks=pytest.mark.slow),
         pytest.param("compiled-wheels", ["numpy"], marks=pytest.mark.slow),
-        ("sdist", ["sorrel 2.1", "tint 2.0"]),
+        pytest.param("sdist", ["sorrel 2.1", "tint 2.0"], marks=pytest.mark.slow),
         pytest.param("git", ["dye 1.0", "moss 0.9", "tint 1.0"], marks=pytest.mark.slow),
         pytest.param("local-path", ["dye 1.0", "fern 0.4", "tint 1.0"], marks=pytest.mark.slow),
         pytest.param("conda-only", ["greet 1.0", "needs-old-greet 1.0", "numpy", "python"], marks=pytest.mark.slow),
@@ -128,6 +128,7 @@ def test_the_same_request_gives_the_same_lock_in_another_store_locale_and_hash_s
     assert len(found) == 3
 
 
+@pytest.mark.slow
 def test_the_lock_of_a_git_requirement_names_the_commit(lonely: Commands, places: Places) -> None:
     lock = sample(lonely, places, "git").lock()
     packages = lonely("env", "show", lock, "--json").json["packages"]
@@ -136,6 +137,7 @@ def test_the_lock_of_a_git_requirement_names_the_commit(lonely: Commands, places
     assert moss["source"]["build"] is not None
 
 
+@pytest.mark.slow
 def test_a_folder_that_changes_is_locked_again(lonely: Commands, places: Places) -> None:
     one = sample(lonely, places, "local-path")
     first = one.lock()

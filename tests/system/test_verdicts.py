@@ -57,6 +57,8 @@ SLOW = (
     "grouped",
     "column",
     "rows",
+    "cell",
+    "sparse",
     "figure of chance",
     "a distribution",
 )

@@ -51,6 +51,7 @@ def conda_lock(*words: str | Path) -> list[str | Path]:
     return [sys.executable, "-m", "conda_lock", *words]
 
 
+@pytest.mark.slow
 def test_conda_lock_renders_and_installs_ours(
     store: Store, environ: dict[str, str], channel: Path, tmp_path: Path
 ) -> None:

@@ -41,6 +41,7 @@ def test_what_it_cannot_resolve_is_told(store: Store, environ: dict[str, str]) -
         locked(store, environ, "no-such-thing", resolver="pip-tools")
 
 
+@pytest.mark.slow
 def test_an_index_out_of_reach_is_told_without_credentials(store: Store, environ: dict[str, str]) -> None:
     with pytest.raises(EnvError) as refused:
         locked(store, environ, "alpha", resolver="pip-tools", index_url="http://ada:secret@127.0.0.1:9/simple")

@@ -31,13 +31,13 @@ def index(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 @pytest.mark.parametrize(
     ("page", "least"),
     [
-        ("environments.md", 9),
+        pytest.param("environments.md", 9, marks=pytest.mark.slow),
         ("replay.md", 9),
-        ("custody.md", 9),
+        pytest.param("custody.md", 9, marks=pytest.mark.slow),
         ("flows.md", 9),
         ("from-metaflow.md", 4),
-        ("store.md", 9),
-        ("remotes.md", 12),
+        pytest.param("store.md", 9, marks=pytest.mark.slow),
+        pytest.param("remotes.md", 12, marks=pytest.mark.slow),
         ("audit.md", 7),
     ],
 )

@@ -77,6 +77,7 @@ def test_the_environment_of_a_flow_is_locked_without_running_it(env: Commands) -
     assert env("env", "show", f"{run}/start", "--json").json["lock"] == done.json["environments"][0]["lock"]
 
 
+@pytest.mark.slow
 def test_a_lock_can_be_named_shown_explained_and_found_by_its_beginning(env: Commands) -> None:
     env.write("requirements.txt", "cloth\n")
     lock = locked(env, "requirements.txt", "--name", "house")

@@ -277,6 +277,7 @@ def test_a_damaged_package_is_named_by_verify(lonely: Commands) -> None:
     refused(lonely, "replay", run, says=(python, "interpreter"))
 
 
+@pytest.mark.slow
 def test_a_damaged_package_is_named_by_a_replay_whose_environment_stands(lonely: Commands) -> None:
     lonely.write("good.py", GOOD)
     run = lonely.run("good.py")
@@ -443,6 +444,7 @@ def join(self, inputs):
 )
 
 
+@pytest.mark.slow
 def test_kill_9_at_any_moment_leaves_a_store_that_works(lonely: Commands) -> None:
     lonely.write("many.py", MANY)
     lonely.run("many.py")

@@ -66,6 +66,7 @@ def test_a_later_run_that_keeps_all_keeps_what_lies_there(user: Commands, folder
     assert user("replay", done.json["run"], "--offline").code == 0
 
 
+@pytest.mark.slow
 def test_a_package_that_was_replaced_on_the_index_is_refused(user: Commands, folder: Path) -> None:
     run = user("run", "painting.py", "--keep-packages", "none", "--json").json["run"]
     forget(user)

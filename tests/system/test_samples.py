@@ -160,7 +160,7 @@ def test_packages_for_another_machine_are_kept(lonely: Commands, places: Places)
 
 
 @pytest.mark.parametrize(
-    "family", ["3.9", *(pytest.param(each, marks=pytest.mark.slow) for each in ("3.10", "3.12", "3.13"))]
+    "family", [pytest.param(each, marks=pytest.mark.slow) for each in ("3.9", "3.10", "3.12", "3.13")]
 )
 def test_pythons_from_old_to_new_are_kept_and_rebuilt(lonely: Commands, places: Places, family: str) -> None:
     found = subprocess.run([command.uv(), "python", "find", family], capture_output=True, text=True)
@@ -209,6 +209,7 @@ def test_both_resolvers_choose_the_same_packages(lonely: Commands, places: Place
 @pytest.mark.parametrize(
     ("name", "package"), [("sdist", "sorrel"), pytest.param("git", "moss", marks=pytest.mark.slow)]
 )
+@pytest.mark.slow
 def test_what_was_built_is_exported_as_its_source(lonely: Commands, places: Places, name: str, package: str) -> None:
     lock = sample(lonely, places, name).lock()
     for form in ("pylock", "requirements", "pixi"):

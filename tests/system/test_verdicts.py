@@ -59,6 +59,7 @@ SLOW = (
     "rows",
     "cell",
     "sparse",
+    "figure",
     "figure of chance",
     "a distribution",
 )

@@ -17,6 +17,7 @@ from stillrun_envs.formats import read_lock_file, write_lock
 from stillrun_envs.formats.listing import Listed, Listing
 
 
+@pytest.mark.slow
 def test_conda_lock_renders_and_installs_what_we_write(
     tmp_path: Path, channel: Path, wheelhouse: Path, conda: Path, offline: dict[str, str]
 ) -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 
 __all__ = ["main"]
 
+_COLLECT_AFTER = 50_000
+"""Objects more than went since the last look: records are trees, of which looking for cycles finds none."""
 _AGAIN = "import sys; del sys.path[0]; from stillrun_cli.main import main; main()"
 
 
@@ -15,6 +18,7 @@ def main() -> None:
     if sys.getfilesystemencoding().lower() != "utf-8":
         # file names are UTF-8 in every tree, whatever the locale: start over in Python's UTF-8 mode (PEP 540)
         os.execv(sys.executable, [sys.executable, "-X", "utf8", "-c", _AGAIN, *sys.argv[1:]])  # noqa: S606
+    gc.set_threshold(_COLLECT_AFTER)
     from stillrun_cli import ahead
 
     ahead.begin(sys.argv[1:])

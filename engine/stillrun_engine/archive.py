@@ -65,8 +65,14 @@ class KeptRun:
     def tasks(self, step: str | None = None) -> list[Record]:
         """Task records in graph and foreach order; those that were kept, when the run was cut off."""
         order = {name: place for place, name in enumerate(self.step_names)}
-        found = [self.store.get_record(digest, "task") for name, _, digest in self.entries() if step in (None, name)]
-        return sorted(found, key=lambda r: (order.get(r["step"], len(order)), key_of(r).position, key_of(r).iteration))
+        asked = (digest for name, _, digest in self.entries() if step in (None, name))
+        found = self.store.get_records(asked, "task")
+
+        def place(record: Record) -> tuple[int, tuple[int, ...], int]:
+            key = key_of(record)
+            return order.get(key.step, len(order)), key.position, key.iteration
+
+        return sorted(found, key=place)
 
     def task(self, step: str, task: str) -> Record:
         """One task's record; NotFound with the nearest names."""

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["SPARE", "Objects"]
 
 SPARE = "cache/objects"  # what can be had again elsewhere: free to delete
+_TOGETHER = 500  # records that are read at once
 _LOOKS = 2  # an object may move from a file to a pack between two looks
 
 
@@ -192,6 +193,17 @@ class Objects:
                 raise
             data = self.get(stand_in)
         return parse_record(data, f"stillrun/{name}/1")
+
+    def get_records(self, digests: Iterable[Digest], name: str) -> list[dict[str, Any]]:
+        """Return the records called ``name``, in their order; those that stand side by side are read together."""
+        asked, found = list(digests), list[dict[str, Any]]()
+        for start in range(0, len(asked), _TOGETHER):
+            part = asked[start : start + _TOGETHER]
+            with self._lock:
+                data = self._packs.read_many(list(dict.fromkeys(part)))
+            schema = f"stillrun/{name}/1"
+            found += [parse_record(data[one], schema) if one in data else self.get_record(one, name) for one in part]
+        return found
 
     def digests(self) -> Iterator[Digest]:
         """Yield the name of every object held, sorted."""

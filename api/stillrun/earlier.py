@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -13,6 +12,7 @@ __all__ = ["COPY_MAX", "EarlierContents"]
 
 COPY_MAX = 64 << 20
 """Bytes of the largest file that is copied; a run keeps no larger inputs either."""
+_BLOCK = 1 << 20
 
 
 class EarlierContents:
@@ -29,7 +29,7 @@ class EarlierContents:
         name = f"earlier-{os.getpid()}-{len(self._copies)}"
         try:
             if _identity(os.stat(path)) == _identity(seen):
-                shutil.copyfile(path, os.path.join(self._folder, name))
+                _copy(path, os.path.join(self._folder, name))
                 self._copies[path] = name
         except OSError:  # then the file will be said to have changed
             return
@@ -38,6 +38,13 @@ class EarlierContents:
         """What a RESULT says of the copy of a file; nothing where there is none."""
         name = self._copies.get(path)
         return {} if name is None else {"copy": name}
+
+
+def _copy(path: str, target: str) -> None:
+    """What shutil does, which each host would have to import, and with it all it knows of archives."""
+    with open(path, "rb") as source, open(target, "wb") as out:
+        while block := source.read(_BLOCK):
+            out.write(block)
 
 
 def _identity(found: os.stat_result) -> tuple[int, ...]:

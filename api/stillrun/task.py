@@ -267,7 +267,7 @@ def _following(spec: Mapping[str, Any], state: TaskState) -> dict[str, Any] | No
 def _kept(loaded: LoadedFlow, spec: Mapping[str, Any], flow: Any, state: TaskState) -> tuple[dict[str, Any], bytes]:
     """The artifacts of the task as OUTs, and their inline parts."""
     own = _own(flow)
-    kept: dict[str, Any] = {name: {"same": ref["artifact"]} for name, ref in state.inherited.items() if name not in own}
+    kept = _passed_on(state, own)
     writer = ArtifactWriter(spec["spill"], spec["inline_max"], state.reader)
     items = _items(flow, state)
     try:
@@ -293,7 +293,7 @@ def _kept(loaded: LoadedFlow, spec: Mapping[str, Any], flow: Any, state: TaskSta
 def _left(spec: Mapping[str, Any], flow: Any, state: TaskState) -> tuple[dict[str, Any], bytes]:
     """What a task that failed had set until then, as far as it can be kept: for whoever looks into the failure."""
     own = _own(flow)
-    left: dict[str, Any] = {name: {"same": ref["artifact"]} for name, ref in state.inherited.items() if name not in own}
+    left = _passed_on(state, own)
     writer = ArtifactWriter(spec["spill"], spec["inline_max"], state.reader)
     for name in list(own):
         try:
@@ -305,6 +305,11 @@ def _left(spec: Mapping[str, Any], flow: Any, state: TaskState) -> tuple[dict[st
 
 def _own(flow: Any) -> dict[str, Any]:
     return {name: value for name, value in vars(flow).items() if name[:2] != "__" and name != "_stillrun"}
+
+
+def _passed_on(state: TaskState, own: Mapping[str, Any]) -> dict[str, Any]:
+    """OUTs of what the step inherited and did not set anew."""
+    return {name: {"same": ref["artifact"]} for name, ref in state.inherited.items() if name not in own}
 
 
 def _items(flow: Any, state: TaskState) -> Any:

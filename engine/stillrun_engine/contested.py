@@ -15,7 +15,7 @@ from typing import Any
 from stillrun_engine.archive import key_of
 from stillrun_engine.inputs import place_of
 from stillrun_engine.plan import TaskKey
-from stillrun_engine.workspace import Workspace, folders_of, put_back
+from stillrun_engine.workspace import Workspace, put_back
 from stillrun_snapshot.deferred import dataclass
 from stillrun_snapshot.store import Store
 
@@ -52,11 +52,11 @@ class _File:
 
 
 class Contested:
-    """Who may start beside whom, as far as files go. run: the original's record; tasks: those that are replayed."""
+    """Who may start beside whom, as far as files go. tasks: those that are replayed."""
 
-    def __init__(self, store: Store, workspace: Workspace, run: Record, tasks: Iterable[Record]) -> None:
+    def __init__(self, store: Store, workspace: Workspace, tasks: Iterable[Record]) -> None:
         self._store, self._workspace = store, workspace
-        self._files = {place: file for place, file in _files(store, run, tasks).items() if file.contested}
+        self._files = {place: file for place, file in _files(workspace.origins, tasks).items() if file.contested}
         self._touched: dict[TaskKey, set[Place]] = defaultdict(set)
         for place, file in self._files.items():
             for key in file.writes | file.reads.keys():
@@ -87,9 +87,9 @@ class Contested:
         self._busy -= self._touched.get(key, set())
 
 
-def _files(store: Store, run: Record, tasks: Iterable[Record]) -> dict[Place, _File]:
+def _files(origins: Mapping[str, Path], tasks: Iterable[Record]) -> dict[Place, _File]:
     """What tasks did with files of the code's folder and of the working directory."""
-    root, cwd = folders_of(store, run)
+    root, cwd = origins["tree"], origins["cwd"]
     found: dict[Place, _File] = defaultdict(_File)
     for task in tasks:
         key, started = key_of(task), str(task["started"])

@@ -17,7 +17,7 @@ from stillrun_snapshot.deferred import dataclass
 from stillrun_snapshot.digest import Digest, digest_of_file
 from stillrun_snapshot.store import Store
 
-__all__ = ["InputKeeper", "InputLimits", "declared_files", "declared_inputs", "place_of"]
+__all__ = ["InputKeeper", "InputLimits", "declared_files", "declared_inputs", "identity_of", "place_of"]
 
 _SYSTEM = ("/bin", "/etc", "/lib", "/lib64", "/sbin", "/usr", "/Library", "/System")
 """Folders of the operating system: time zones, certificates. They belong to the machine, not to the run."""
@@ -90,7 +90,7 @@ class InputKeeper:
     def _read(self, path: Path, identity: tuple[Any, ...]) -> dict[str, Any]:
         size = identity[3]
         try:
-            if _identity(path) != identity:
+            if identity_of(path) != identity:
                 return {"size": size, "digest": None, "kept": False, "reason": "changed while the task ran"}
             if _is_system(path):
                 return {"size": size, "digest": digest_of_file(path)[0], "kept": False, "reason": "part of the system"}
@@ -104,7 +104,7 @@ class InputKeeper:
             if (reason := self.guard.input(path, size)) is not None:
                 return {"size": size, "digest": digest_of_file(path)[0], "kept": False, "reason": reason}
             digest: Digest = self.store.put_file(path)
-            if _identity(path) != identity:
+            if identity_of(path) != identity:
                 return {"size": size, "digest": None, "kept": False, "reason": "changed while it was kept"}
         except OSError as err:
             return {"size": size, "digest": None, "kept": False, "reason": f"cannot be read: {err.strerror}"}
@@ -144,6 +144,7 @@ def _is_system(path: Path) -> bool:
     return any(path.is_relative_to(folder) for folder in _SYSTEM)
 
 
-def _identity(path: Path) -> tuple[Any, ...]:
+def identity_of(path: Path) -> tuple[Any, ...]:
+    """What stays the same while nobody has written to a file or put another in its place."""
     found = path.stat()
     return (str(path), found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)

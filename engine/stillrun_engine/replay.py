@@ -159,7 +159,7 @@ class _Replay:
         guard = SecretGuard(recorded_allowances(record), reporter, refusing=False)
         keeper = InputKeeper(store, workspace.root, workspace.cwd, real=workspace.own, guard=guard)
         self._effects = SideEffects([cwd, workspace.seen(workspace.root), Path(tempfile.gettempdir())])
-        self._contested = Contested(store, workspace, record, tasks)
+        self._contested = Contested(store, workspace, tasks)
         self._path = {"same": workspace.elsewhere is None, "reason": workspace.elsewhere}
         self._desk = Desk(
             store,

@@ -15,7 +15,7 @@ from stillrun.traces import names_digest
 from stillrun_engine.archive import KeptRun, key_of
 from stillrun_engine.desk import TaskInput
 from stillrun_engine.fingerprint import NOT_CODE, CodeOf, Reached
-from stillrun_engine.inputs import declared_files, declared_inputs, place_of
+from stillrun_engine.inputs import declared_files, declared_inputs, identity_of, place_of
 from stillrun_engine.items import ItemIndex
 from stillrun_engine.mentions import changes, mentioned
 from stillrun_engine.plan import TaskKey, WaitingTask
@@ -226,8 +226,7 @@ class Reuse:
         """What a file holds now, which tasks of this run may have changed; None when it is not there."""
         place = self._folder(base) / path
         try:
-            stat = place.stat()
-            identity = (stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns)
+            identity = identity_of(place)
             known = self._files.get((base, path))
             if known is None or known[0] != identity:
                 known = self._files[base, path] = (identity, digest_of_file(place)[0])

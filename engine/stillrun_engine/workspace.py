@@ -69,9 +69,7 @@ def make_workspace(
     cwd = root / placed["path"] if placed["base"] == "tree" else folder / "cwd"
     for each in {root, cwd} if placed["base"] != "tree" else {root}:
         each.mkdir()
-    flow_file = store.get_record(Digest(run["code"]), "code")["flow_file"]
-    origins = {"tree": root_of(Path(run["source"]), flow_file)}
-    origins["cwd"] = origins["tree"] / placed["path"] if placed["base"] == "tree" else Path(placed["path"])
+    origins = dict(zip(("tree", "cwd"), folders_of(store, run), strict=True))
     plain = Workspace(folder, root, cwd, elsewhere="another folder was asked for", origins=origins)
     if not same_path:
         return plain

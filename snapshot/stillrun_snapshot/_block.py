@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
-from stillrun_snapshot._pack import BLOCK_MAGIC, RAW, RECIPE, ZSTD, PackEntry, decompressed
+from stillrun_snapshot._pack import BLOCK_MAGIC, RAW, RECIPE, ZSTD, decompressed
 from stillrun_snapshot.deferred import dataclass
 from stillrun_snapshot.digest import Digest
 from stillrun_snapshot.errors import StoreError
@@ -15,10 +15,8 @@ from stillrun_snapshot.errors import StoreError
 __all__ = [
     "CONTENT_LIMIT",
     "Block",
-    "Member",
     "block_bytes",
     "content_of",
-    "is_recipe",
     "parse_block",
     "parse_recipe",
     "recipe_bytes",
@@ -33,20 +31,12 @@ _WIDTH_MAX = 16
 _FIELDS = struct.Struct(">4sBBHIIII")  # magic, codec, width, zero, members, content, payload, crc32 of the table
 _CHECK = struct.Struct(">I")
 HEADER_SIZE = _FIELDS.size + _CHECK.size
-ROW_SIZE = 36  # digest, kind, length
+_ROW = struct.Struct(">32sI")  # digest, kind and length
+ROW_SIZE = _ROW.size
+_LENGTHS = (1 << 24) - 1
 _RECIPE_HEAD = struct.Struct(">QI")  # length of the object, number of chunks
 RECIPE_HEAD = _RECIPE_HEAD.size
 _RECIPE_ROW = struct.Struct(">32sI")
-
-
-@dataclass(frozen=True)
-class Member:
-    """One object, chunk or recipe of a block."""
-
-    digest: Digest
-    kind: int
-    start: int  # in the content
-    length: int
 
 
 @dataclass(frozen=True)
@@ -58,16 +48,16 @@ class Block:
     content: int  # bytes of all members
     stored: int  # bytes of the payload
     offset: int  # of the payload in the file
-    members: list[Member]
+    table: bytes
+    count: int  # of the members
 
-    def entries(self, buffer: Any) -> list[PackEntry]:
-        """Return the members as entries of the pack in ``buffer``."""
-        codec, stored, offset, content = self.codec | self.width << 8, self.stored, self.offset, self.content
-        found = []
-        for each in self.members:
-            size = recipe_size(buffer, offset + each.start) if each.kind == RECIPE else each.length
-            found.append(PackEntry(each.digest, codec, size, stored, offset, each.kind, each.start, content))
-        return found
+    def members(self) -> Iterator[tuple[bytes, int, int, int]]:
+        """Yield the raw digest, the kind, the place in the content and the length of each object, chunk or recipe."""
+        start = 0
+        for raw, packed in _ROW.iter_unpack(self.table):
+            length = packed & _LENGTHS
+            yield raw, packed >> 24, start, length
+            start += length
 
 
 def block_bytes(
@@ -90,17 +80,17 @@ def parse_block(buffer: Any, position: int) -> Block | None:
     (check,) = _CHECK.unpack(buffer[position + _FIELDS.size : start])
     if magic != BLOCK_MAGIC or check != zlib.crc32(fields) or not _is_possible(codec, width, content, stored):
         return None
-    table = buffer[start : start + count * ROW_SIZE]
+    table = bytes(buffer[start : start + count * ROW_SIZE])
     if not count or len(table) != count * ROW_SIZE or zlib.crc32(table) != table_check:
         return None
-    members, place = [], 0
-    for row in range(0, len(table), ROW_SIZE):
-        length = int.from_bytes(table[row + 33 : row + ROW_SIZE], "big")
-        members.append(Member(Digest.of_raw(bytes(table[row : row + 32])), table[row + 32], place, length))
-        place += length
-    if place != content or any(each.kind > RECIPE or (each.kind == RECIPE and codec != RAW) for each in members):
+    block = Block(codec, width, content, stored, start + len(table), table, count)
+    kinds, lengths = set[int](), 0
+    for _, kind, _, length in block.members():
+        kinds.add(kind)
+        lengths += length
+    if lengths != content or max(kinds) > RECIPE or (RECIPE in kinds and codec != RAW):
         return None
-    return Block(codec, width, content, stored, start + len(table), members)
+    return block
 
 
 def _is_possible(codec: int, width: int, content: int, stored: int) -> bool:
@@ -150,15 +140,6 @@ def recipe_length(head: bytes) -> int:
     if len(head) < RECIPE_HEAD:
         return 0
     return RECIPE_HEAD + int(_RECIPE_HEAD.unpack(head[:RECIPE_HEAD])[1]) * _RECIPE_ROW.size
-
-
-def is_recipe(data: bytes) -> bool:
-    """Return whether ``data`` can be parsed as a recipe."""
-    try:
-        parse_recipe(data)
-    except StoreError:
-        return False
-    return True
 
 
 def parse_recipe(data: bytes) -> list[tuple[Digest, int]]:

@@ -14,6 +14,7 @@ from stillrun_snapshot._block import block_bytes, content_of, parse_block
 from stillrun_snapshot._disk import fresh_name, remove_quietly, sync_folder, write_all
 from stillrun_snapshot._encoding import Encoded, encoded
 from stillrun_snapshot._pack import CHUNK, MAGIC_2, OBJECT, RAW, RECIPE, PackEntry, pack_path
+from stillrun_snapshot._pieces import block_pieces
 from stillrun_snapshot.digest import Digest
 from stillrun_snapshot.errors import StoreError
 
@@ -149,8 +150,7 @@ class _PackFile:
         block = parse_block(head, 0)
         assert block is not None, "it was just made"
         whole = head + payload
-        for entry in block.entries(whole):
-            self.entries.append(_moved(entry, self.end))
+        self.entries += (_moved(piece.entry, self.end) for piece in block_pieces(block, whole, 0))
         self._write(whole)
 
     def fills(self, targets: int) -> bool:

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from stillrun_snapshot._disk import remove_quietly
-from stillrun_snapshot._pack import CHUNK, OPEN_SUFFIX, RECIPE, SEALED_SUFFIX, PackEntry, pack_path, scan_pack
+from stillrun_snapshot._pack import CHUNK, OPEN_SUFFIX, RECIPE, SEALED_SUFFIX, PackEntry, pack_path
 from stillrun_snapshot.deferred import dataclass
 from stillrun_snapshot.digest import Digest
 
-__all__ = ["Catalog", "Held"]
+__all__ = ["Catalog", "Held", "Row"]
 
 _VERSION = 2
 _TABLES = """
@@ -40,13 +40,14 @@ _IN_BLOCKS = "SELECT total(stored) FROM (SELECT DISTINCT pack, offset, stored FR
 _SETTLED_NS = 100_000_000  # a folder changed less than this ago may change again under the same time stamp
 
 Held = tuple[str, PackEntry]  # pack name and the entry in it
+Row = tuple[bytes, int, int, int, int, int, int, int]  # raw digest, and the fields of a PackEntry behind it
 Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
 class _Scanned:
     name: str
-    entries: list[PackEntry]
+    rows: list[Row]
     end: int
     done: bool  # sealed and without damage: need not be looked at again
     anew: bool  # what was indexed of it before is to be forgotten
@@ -120,7 +121,7 @@ class Catalog:
         gone = known.keys() - present.keys()
         scans = [self._scan(name, known.get(name, (0, 0))[0]) for name in grown]
         quiet = settled and all(present.values()) and all(scan.done for scan in scans)
-        scans = [scan for scan in scans if scan.entries or scan.done or scan.end != known.get(scan.name, (0, 0))[0]]
+        scans = [scan for scan in scans if scan.rows or scan.done or scan.end != known.get(scan.name, (0, 0))[0]]
         if not (scans or gone or quiet):
             return
         with transaction(connection):
@@ -128,12 +129,14 @@ class Catalog:
                 gone -= _present(self._root).keys()
             forget_packs(connection, {*gone, *(scan.name for scan in scans if scan.anew)})
             for scan in scans:
-                add_pack(connection, scan.name, scan.entries, scan.end, sealed=scan.done)
+                add_pack(connection, scan.name, scan.rows, scan.end, sealed=scan.done)
             if quiet:
                 set_meta(connection, "packs_seen", folder)
         self._folder_seen = folder if quiet else 0
 
     def _scan(self, name: str, start: int) -> _Scanned:
+        from stillrun_snapshot._pieces import scan_pack  # most processes find everything indexed
+
         for sealed in (True, False, True):  # it may be sealed between the two looks
             path = pack_path(self._root, name, sealed=sealed)
             try:
@@ -141,9 +144,10 @@ class Catalog:
                 scan = scan_pack(path, 0 if anew else start)
             except FileNotFoundError:
                 continue
+            rows = [piece[:8] for piece in scan.pieces]
             if sealed and not scan.whole:  # to be looked at again: it may have been restored from a copy by then
-                return _Scanned(name, scan.entries, 0, done=False, anew=anew)
-            return _Scanned(name, scan.entries, scan.end, done=sealed, anew=anew)
+                return _Scanned(name, rows, 0, done=False, anew=anew)
+            return _Scanned(name, rows, scan.end, done=sealed, anew=anew)
         return _Scanned(name, [], start, done=False, anew=False)
 
     def rebuild(self) -> None:
@@ -165,7 +169,7 @@ class Catalog:
         def replace(connection: sqlite3.Connection) -> None:
             with transaction(connection):
                 forget_packs(connection, [name])
-                add_pack(connection, name, scan.entries, scan.end, sealed=scan.done)
+                add_pack(connection, name, scan.rows, scan.end, sealed=scan.done)
                 connection.execute("DELETE FROM meta WHERE key = 'packs_seen'")
 
         self._folder_seen = 0
@@ -188,7 +192,7 @@ class Catalog:
 
     def add(self, name: str, entries: Iterable[PackEntry], end: int, *, sealed: bool) -> None:
         """Take in the entries of a pack that this process wrote."""
-        found = list(entries)
+        found = [(e.digest.raw, e.codec, e.size, e.stored, e.offset, e.kind, e.start, e.content) for e in entries]
 
         def work(connection: sqlite3.Connection) -> None:
             with transaction(connection):
@@ -276,11 +280,11 @@ class Catalog:
         rows = self.attempt(lambda connection: connection.execute(query).fetchall())
         return [Digest.of_raw(row[0]) for row in rows]
 
-    def all_entries(self) -> Iterator[Held]:
+    def all_rows(self) -> Iterator[tuple[str, Row]]:
         """Yield all that is known of packs, pack by pack."""
         query = f"SELECT name, digest, {_PLACE} FROM entries JOIN packs ON packs.id = pack ORDER BY pack"  # noqa: S608
-        for row in self.attempt(lambda connection: connection.execute(query)):
-            yield row[0], PackEntry(Digest.of_raw(row[1]), *row[2:])
+        for name, *row in self.attempt(lambda connection: connection.execute(query)):
+            yield name, tuple(row)
 
     def totals(self) -> tuple[int, int, int]:
         """Return objects in packs, their bytes, and the bytes they take there."""
@@ -358,16 +362,16 @@ def transaction(connection: sqlite3.Connection) -> Iterator[None]:
     connection.execute("COMMIT")
 
 
-def add_pack(connection: sqlite3.Connection, name: str, entries: list[PackEntry], end: int, *, sealed: bool) -> None:
-    """Index a pack's entries up to offset ``end``."""
+def add_pack(connection: sqlite3.Connection, name: str, rows: list[Row], end: int, *, sealed: bool) -> None:
+    """Index what stands in a pack up to offset ``end``."""
     connection.execute(
         "INSERT INTO packs (name, scanned, sealed) VALUES (?, ?, ?) ON CONFLICT (name) DO UPDATE "
         "SET scanned = max(scanned, excluded.scanned), sealed = max(sealed, excluded.sealed)",
         (name, end, int(sealed)),
     )
     (pack,) = connection.execute("SELECT id FROM packs WHERE name = ?", (name,)).fetchone()
-    rows = [(e.digest.raw, pack, e.codec, e.size, e.stored, e.offset, e.kind, e.start, e.content) for e in entries]
-    connection.executemany("INSERT OR REPLACE INTO entries VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
+    query = f"INSERT OR REPLACE INTO entries (digest, {_PLACE}, pack) VALUES (?, ?, ?, ?, ?, ?, ?, ?, {pack})"  # noqa: S608
+    connection.executemany(query, rows)
 
 
 def forget_packs(connection: sqlite3.Connection, names: Collection[str]) -> None:

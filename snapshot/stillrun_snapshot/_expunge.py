@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import mmap
 import os
 import shutil
 import stat
@@ -14,9 +13,9 @@ from pathlib import Path
 from stillrun_snapshot._block_writer import BlockWriter
 from stillrun_snapshot._catalog import Catalog
 from stillrun_snapshot._disk import fresh_name, remove_quietly, sync_folder, write_all
-from stillrun_snapshot._pack import CHUNK, HEADER_SIZE, MAGIC, RECIPE, PackEntry, pack_path, scan_pack
+from stillrun_snapshot._pack import CHUNK, MAGIC, RECIPE, pack_path
 from stillrun_snapshot._pack_files import PackFiles, recipe_rows
-from stillrun_snapshot._pieces import has_blocks, pieces, sound_data
+from stillrun_snapshot._pieces import Piece, has_blocks, mapped, pieces_in, sound_data
 from stillrun_snapshot.digest import Digest
 from stillrun_snapshot.errors import StoreError
 
@@ -87,21 +86,20 @@ def _blocks_without(root: Path, old: Path, gone: Collection[Digest], chunks: Col
     names: list[str] = []
     with (
         BlockWriter(root, lambda name, _entries, _end: names.append(name)) as writer,
-        open(old, "rb") as stream,
-        mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as view,
+        mapped(old) as view,
     ):
-        for piece, data in sound_data(view, pieces(scan_pack(old).entries)):
-            entry = piece.entry
-            goes = entry.digest in (chunks if entry.kind == CHUNK else gone)
-            if data is not None and not goes and entry.digest not in writer.pending[entry.kind]:
-                writer.add(entry.digest, entry.kind, data)
+        for piece, data in sound_data(view, pieces_in(old)):
+            digest = piece.digest
+            goes = digest in (chunks if piece.kind == CHUNK else gone)
+            if data is not None and not goes and digest not in writer.pending[piece.kind]:
+                writer.add(digest, piece.kind, data)
         writer.seal()
     return names
 
 
 def _without(root: Path, old: Path, gone: Collection[Digest]) -> list[str]:
     """Write what a pack holds, but for ``gone``, to a new one, durable; its name, or none when nothing is left."""
-    kept = [entry for entry in scan_pack(old).entries if entry.digest not in gone]
+    kept = [piece for piece in pieces_in(old) if piece.digest not in gone]
     if not kept:
         return []
     name = fresh_name(f"{time.time_ns() // 1_000_000:012x}")
@@ -125,11 +123,11 @@ def _without(root: Path, old: Path, gone: Collection[Digest]) -> list[str]:
     return [name]
 
 
-def _ranges(entries: list[PackEntry]) -> list[tuple[int, int]]:
+def _ranges(entries: list[Piece]) -> list[tuple[int, int]]:
     """The bytes of entries with their headers, those side by side together."""
     found: list[tuple[int, int]] = []
     for entry in sorted(entries, key=lambda each: each.offset):
-        begin, end = entry.offset - HEADER_SIZE, entry.offset + entry.stored
+        begin, end = entry.place, entry.offset + entry.stored
         if found and found[-1][1] == begin:
             found[-1] = (found[-1][0], end)
         else:

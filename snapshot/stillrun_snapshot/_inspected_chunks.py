@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator
 
 from stillrun_snapshot._found import FoundChunks
-from stillrun_snapshot._pack import RECIPE, PackEntry
+from stillrun_snapshot._pack import PackEntry
 from stillrun_snapshot._pack_files import PackFiles, recipe_rows
 from stillrun_snapshot.deferred import dataclass
 from stillrun_snapshot.digest import Digest
@@ -13,7 +13,7 @@ from stillrun_snapshot.errors import ObjectCorrupt
 from stillrun_snapshot.finding import Finding
 from stillrun_snapshot.store import Store
 
-__all__ = ["ChunkDamage", "made_of_chunks", "recipes_among"]
+__all__ = ["ChunkDamage", "made_of_chunks"]
 
 
 @dataclass(frozen=True)
@@ -88,9 +88,3 @@ def _problem(
         except ObjectCorrupt:
             return "the chunks that are said to make it make something else"
     return None
-
-
-def recipes_among(scans: Iterable[tuple[str, Iterable[PackEntry]]]) -> Iterator[tuple[str, PackEntry]]:
-    """Yield the recipes of packs, each with the pack's name."""
-    for name, entries in scans:
-        yield from ((name, entry) for entry in entries if entry.kind == RECIPE)

@@ -7,6 +7,7 @@ The one exception is where a run came from, which is a mention and no need (docs
 
 from __future__ import annotations
 
+import hashlib
 import mmap
 import re
 from collections.abc import Iterable, Iterator
@@ -16,20 +17,11 @@ from typing import BinaryIO
 
 from stillrun_snapshot._block import Block, content_of, parse_block
 from stillrun_snapshot._loose import LooseFolder
-from stillrun_snapshot._pack import (
-    CHUNK,
-    OPEN_SUFFIX,
-    RECIPE,
-    SEALED_SUFFIX,
-    PackScan,
-    parse_header,
-    payload_content,
-    scan_pack,
-)
+from stillrun_snapshot._pack import CHUNK, HEADER_SIZE, OPEN_SUFFIX, RAW, RECIPE, SEALED_SUFFIX, decompressed, header_at
 from stillrun_snapshot._pack_files import recipe_rows
-from stillrun_snapshot._pieces import Piece, pieces
+from stillrun_snapshot._pieces import PackScan, Piece, scan_pack
 from stillrun_snapshot.deferred import dataclass
-from stillrun_snapshot.digest import BLOCK, Digest, digest_of
+from stillrun_snapshot.digest import BLOCK, Digest
 from stillrun_snapshot.errors import ObjectCorrupt, ObjectMissing
 from stillrun_snapshot.store import Store
 
@@ -108,7 +100,7 @@ class Holdings:
             scan = pack.scan()
             if scan.damaged:
                 self.damaged.append(pack)
-            for piece in pieces(scan.entries):
+            for piece in scan.pieces:
                 self._note(number, piece)
         self._folders = {_LOOSE: LooseFolder(store.root), _SPARE: LooseFolder(store.root, "cache/objects")}
         for number, folder in self._folders.items():
@@ -117,7 +109,7 @@ class Holdings:
                     self._places[digest.raw] = number * _OFFSETS
 
     def _note(self, number: int, piece: Piece) -> None:
-        raw, kind = piece.entry.digest.raw, piece.entry.kind
+        raw, kind = piece.raw, piece.kind
         place = number * _OFFSETS + piece.place * 4 + (_CHUNK if kind == CHUNK else 0)
         if raw not in self._places or (kind != CHUNK and self._is_last_resort(raw)):
             self._places[raw] = place
@@ -247,11 +239,14 @@ class _PackReader:
         view = self._opened(number)
         if view is None:
             return None
-        entry = parse_header(view, place)
-        if entry is not None and entry.digest.raw == raw:
-            return payload_content(entry, view[entry.offset : entry.offset + entry.stored])
-        data = self._member(view, place, raw)
-        return data if data is not None and digest_of(data).raw == raw else None
+        found = header_at(view, place)
+        if found is not None and found[3] == raw:
+            codec, size, stored, _ = found
+            payload = view[place + HEADER_SIZE : place + HEADER_SIZE + stored]
+            data = payload if codec == RAW else decompressed(payload, size)
+        else:
+            data = self._member(view, place, raw)
+        return data if data is not None and hashlib.sha256(data).digest() == raw else None
 
     def recipe(self, number: int, place: int, raw: bytes) -> bytes | None:
         """Return the recipe that stands in the block there."""
@@ -272,9 +267,9 @@ class _PackReader:
                 self._data = content_of(payload, block.codec, block.width, block.content)
         if self._block is None or self._data is None:
             return None
-        for member in self._block.members:
-            if member.digest.raw == raw and member.kind != CHUNK:
-                return self._data[member.start : member.start + member.length]
+        for name, kind, start, length in self._block.members():
+            if name == raw and kind != CHUNK:
+                return self._data[start : start + length]
         return None
 
 

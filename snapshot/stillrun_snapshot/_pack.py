@@ -3,26 +3,23 @@
 from __future__ import annotations
 
 import fcntl
-import mmap
 import os
 import struct
 import time
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from stillrun_snapshot._disk import fresh_name, remove_quietly, sync_folder, write_all
 from stillrun_snapshot.deferred import dataclass
 from stillrun_snapshot.digest import Digest, digest_of
 
-if TYPE_CHECKING:
-    from stillrun_snapshot._block import Block
-
 __all__ = [
     "BLOCK_MAGIC",
     "CHUNK",
     "ENTRY_LIMIT",
+    "ENTRY_MAGIC",
     "MAGIC",
     "MAGIC_2",
     "OBJECT",
@@ -30,11 +27,10 @@ __all__ = [
     "RECIPE",
     "ZSTD",
     "PackEntry",
-    "PackScan",
     "PackWriter",
     "decompressed",
+    "header_at",
     "pack_path",
-    "scan_pack",
 ]
 
 MAGIC, MAGIC_2 = b"stillrun-pack/1\n", b"stillrun-pack/2\n"
@@ -42,9 +38,10 @@ ENTRY_LIMIT = 64 * 1024  # entries are shorter than this; longer ones in a heade
 RAW, ZSTD = 0, 1
 OBJECT, CHUNK, RECIPE = 0, 1, 2
 OPEN_SUFFIX, SEALED_SUFFIX = ".pack.open", ".pack"
-_ENTRY_MAGIC, BLOCK_MAGIC = b"SRe1", b"SRb2"
+ENTRY_MAGIC, BLOCK_MAGIC = b"SRe1", b"SRb2"
 _FIELDS = struct.Struct(">4sB3xQQ32s")  # magic, codec, raw length, stored length, sha256 of the content
 _CHECK = struct.Struct(">I")  # crc32 of the fields
+_HEADER = struct.Struct(_FIELDS.format + "I")
 HEADER_SIZE = _FIELDS.size + _CHECK.size
 
 
@@ -62,41 +59,6 @@ class PackEntry:
     content: int = 0  # bytes of the content of a block; 0 in an entry of its own
 
 
-class PackScan:
-    """What a scan found: where it ended, and the ranges that hold no readable entry; complete when ``walk`` is."""
-
-    def __init__(self, start: int, size: int) -> None:
-        self.entries: list[PackEntry] = []
-        self.end = start  # offset behind the last whole entry; a later scan goes on there
-        self.damaged: list[tuple[int, int]] = []
-        self.size = size  # of the file
-
-    @property
-    def whole(self) -> bool:
-        """Whether every byte belongs to a readable entry."""
-        return not self.damaged and self.end == self.size
-
-    def walk(self, view: mmap.mmap) -> Iterator[PackEntry]:
-        """Yield the entries of a pack one by one, which may be too many to hold."""
-        if self.end < len(MAGIC) <= len(view) and view[: len(MAGIC)] not in (MAGIC, MAGIC_2):
-            self.damaged.append((0, len(MAGIC)))
-        position = max(self.end, len(MAGIC))
-        self.end = position
-        while position < len(view):
-            found = _parse(view, position)
-            if found is None:
-                following = _next_header(view, position + 1)
-                if following is None:
-                    return
-                self.damaged.append((position, following))
-                position = following
-                continue
-            if found.offset + found.stored > len(view):
-                return
-            yield from [found] if isinstance(found, PackEntry) else found.entries(view)
-            self.end = position = found.offset + found.stored
-
-
 def pack_path(root: Path, name: str, *, sealed: bool) -> Path:
     """Return the path of the pack called ``name``."""
     return root / "packs" / (name + (SEALED_SUFFIX if sealed else OPEN_SUFFIX))
@@ -104,56 +66,29 @@ def pack_path(root: Path, name: str, *, sealed: bool) -> Path:
 
 def entry_header(digest: Digest, codec: int, size: int, stored: int) -> bytes:
     """Return the 60 bytes that stand before a payload."""
-    fields = _FIELDS.pack(_ENTRY_MAGIC, codec, size, stored, digest.raw)
+    fields = _FIELDS.pack(ENTRY_MAGIC, codec, size, stored, digest.raw)
     return fields + _CHECK.pack(zlib.crc32(fields))
+
+
+def header_at(buffer: Any, position: int) -> tuple[int, int, int, bytes] | None:
+    """Return codec, size, stored bytes and raw digest of the header at ``position``, None when there is no sound one."""
+    if position + HEADER_SIZE > len(buffer):
+        return None
+    magic, codec, size, stored, raw, check = _HEADER.unpack_from(buffer, position)
+    if magic != ENTRY_MAGIC or check != zlib.crc32(buffer[position : position + _FIELDS.size]) or codec > ZSTD:
+        return None
+    if size >= ENTRY_LIMIT or stored > size or (codec == RAW and stored != size):
+        return None
+    return codec, size, stored, raw
 
 
 def parse_header(buffer: Any, position: int) -> PackEntry | None:
     """Return the entry whose header stands at ``position`` of a buffer, or None when there is no sound one."""
-    if position + HEADER_SIZE > len(buffer):
+    found = header_at(buffer, position)
+    if found is None:
         return None
-    fields = buffer[position : position + _FIELDS.size]
-    magic, codec, size, stored, raw = _FIELDS.unpack(fields)
-    (check,) = _CHECK.unpack(buffer[position + _FIELDS.size : position + HEADER_SIZE])
-    sound = magic == _ENTRY_MAGIC and check == zlib.crc32(fields) and codec in (RAW, ZSTD)
-    if not sound or size >= ENTRY_LIMIT or stored > size or (codec == RAW and stored != size):
-        return None
+    codec, size, stored, raw = found
     return PackEntry(Digest.of_raw(raw), codec, size, stored, position + HEADER_SIZE)
-
-
-def scan_pack(path: Path, start: int = 0) -> PackScan:
-    """Return the entries of a pack from offset ``start`` on; contents are not hashed, that happens on reading.
-
-    A torn tail ends the scan. Behind a damaged header the scan goes on at the next sound one.
-    """
-    with open(path, "rb") as stream:
-        scan = PackScan(start, os.fstat(stream.fileno()).st_size)
-        if scan.size > start:
-            with mmap.mmap(stream.fileno(), scan.size, access=mmap.ACCESS_READ) as view:
-                scan.entries.extend(scan.walk(view))
-    return scan
-
-
-def _parse(buffer: Any, position: int) -> PackEntry | Block | None:
-    """Return what stands at ``position``: its magic says whether that is an entry or a block, not the pack's version."""
-    if buffer[position : position + 4] == BLOCK_MAGIC:
-        from stillrun_snapshot._block import parse_block  # most processes meet none
-
-        return parse_block(buffer, position)
-    return parse_header(buffer, position)
-
-
-def _next_header(view: mmap.mmap, position: int) -> int | None:
-    found = [place for magic in (_ENTRY_MAGIC, BLOCK_MAGIC) if (place := _next_of(view, magic, position)) is not None]
-    return min(found, default=None)
-
-
-def _next_of(view: mmap.mmap, magic: bytes, position: int) -> int | None:
-    while (position := view.find(magic, position)) >= 0:
-        if _parse(view, position) is not None:
-            return position
-        position += 1
-    return None
 
 
 def payload_content(entry: PackEntry, payload: bytes) -> bytes | None:

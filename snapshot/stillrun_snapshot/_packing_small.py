@@ -6,9 +6,9 @@ import mmap
 import os
 from pathlib import Path
 
-from stillrun_snapshot._block import is_recipe
-from stillrun_snapshot._pack import MAGIC_2, RECIPE, SEALED_SUFFIX, PackEntry, PackScan, pack_path
+from stillrun_snapshot._pack import MAGIC_2, SEALED_SUFFIX, pack_path
 from stillrun_snapshot._packing_target import Target
+from stillrun_snapshot._pieces import PackScan, sound_data
 from stillrun_snapshot.digest import Digest
 
 __all__ = ["PackSource", "packs_to_rewrite"]
@@ -33,19 +33,14 @@ class PackSource:
             scan = PackScan(0, os.fstat(stream.fileno()).st_size)
             if scan.size:
                 with mmap.mmap(stream.fileno(), scan.size, access=mmap.ACCESS_READ) as view:
-                    for entry in scan.walk(view):
-                        if not self._copy(entry, target):
-                            damaged.append((entry.digest, self.path.name))
+                    for piece, data in sound_data(view, scan.walk(view)):
+                        if data is None:
+                            damaged.append((piece.digest, self.path.name))
+                        else:
+                            target.put(piece.digest, piece.kind, data)
         if not scan.whole:
             damaged.append((None, self.path.name))
         return damaged
-
-    def _copy(self, entry: PackEntry, target: Target) -> bool:
-        data = target.files.content(self.name, entry)
-        if data is None or (entry.kind == RECIPE and not is_recipe(data)):
-            return False
-        target.put(entry.digest, entry.kind, data)
-        return True
 
 
 def packs_to_rewrite(root: Path) -> list[str]:

@@ -158,7 +158,7 @@ def _young(found: Found, others: Others) -> Iterator[bytes]:
     """Objects that were written a short while ago, or that living processes count on: what they name is needed as well."""
     for pack in found.holdings.packs:
         if not _may_go(found, pack):
-            yield from (entry.digest.raw for entry in pack.scan().entries)
+            yield from (piece.raw for piece in pack.scan().pieces)
     for folder, digest in _loose_objects(found.store.root):
         if folder.name(digest) in others.uses or changed_ns(folder.path(digest)) >= found.young_ns:
             yield digest.raw
@@ -180,7 +180,7 @@ def _plan_packs(found: Found) -> None:
         if not _may_go(found, pack):
             continue
         members = pieces_in(pack.path)
-        dead = [piece for piece in members if not found.holdings.needs(piece.entry.digest.raw)]
+        dead = [piece for piece in members if not found.holdings.needs(piece.raw)]
         bytes_dead = sum(piece.takes for piece in dead)
         if len(dead) == len(members):
             found.dead_packs.append(pack)
@@ -189,10 +189,10 @@ def _plan_packs(found: Found) -> None:
             found.mixed_packs.append(pack)
         else:
             continue
-        found.going.update(piece.entry.digest.raw for piece in dead if piece.entry.kind != CHUNK)
+        found.going.update(piece.raw for piece in dead if piece.kind != CHUNK)
         objects, size, freed = (
             objects + objects_among(dead),
-            size + sum(piece.size for piece in dead),
+            size + sum(piece.object_size for piece in dead),
             freed + bytes_dead,
         )
     found.amount = Garbage(objects, size, freed, len(found.dead_packs), len(found.mixed_packs))
@@ -200,7 +200,7 @@ def _plan_packs(found: Found) -> None:
 
 def objects_among(members: Iterable[Piece]) -> int:
     """Return how many of the members are objects and not chunks."""
-    return sum(piece.entry.kind != CHUNK for piece in members)
+    return sum(piece.kind != CHUNK for piece in members)
 
 
 def _plan_files(found: Found) -> None:

@@ -6,20 +6,21 @@ that is wrong.
 
 from __future__ import annotations
 
-import hashlib
-import mmap
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import field
-from itertools import groupby
+from itertools import chain, groupby
+from operator import itemgetter
 from pathlib import Path
 
-from stillrun_snapshot._inspected_chunks import ChunkDamage, made_of_chunks, recipes_among
+from stillrun_snapshot._catalog import Row
+from stillrun_snapshot._inspected_chunks import ChunkDamage, made_of_chunks
 from stillrun_snapshot._layout import FORMAT, expected_mark
 from stillrun_snapshot._loose import LooseFolder
 from stillrun_snapshot._marking import PackFile, pack_files
-from stillrun_snapshot._pack import CHUNK, OBJECT, RAW, PackEntry, PackScan, payload_content
-from stillrun_snapshot._pieces import has_blocks, pieces, sound_data
+from stillrun_snapshot._pack import CHUNK, OBJECT, RECIPE, PackEntry
+from stillrun_snapshot._pieces import PackScan, Piece, has_blocks, mapped, sound_data
 from stillrun_snapshot._remembered import Remembered, remembered
 from stillrun_snapshot.deferred import dataclass
 from stillrun_snapshot.digest import Digest, digest_of, digest_of_file
@@ -31,10 +32,12 @@ from stillrun_snapshot.store import STORE_MARK, Store
 __all__ = ["Finding", "FindingKind", "Inspection", "Remembered", "inspect", "remembered"]
 
 _THREADS = 2
+_AHEAD = 4  # files that are looked at, or were, before what is found of them is taken
 _ANEW = "; it was made anew"
 _UNPACKED = "cache/unpacked"
 _NAMES = 5  # objects that a sentence about many names
 Told = Callable[[str, int], None]
+Key = tuple[bytes, int]  # raw digest and kind
 
 
 @dataclass
@@ -63,21 +66,18 @@ def inspect(store: Store, before: Remembered, *, full: bool, told: Told = lambda
     found = Inspection()
     found.findings += _marks(store.root)
     found.findings += _log(store, before, found)
-    scans: list[tuple[PackFile, PackScan]] = []
-    for pack in pack_files(store.root):
-        scans.append((pack, pack.scan()))
-    work: list[_Packed | _File] = [*(_Packed(pack, scan, full) for pack, scan in scans), *_files(store, full)]
-    chunks, damages = set[bytes](), list[ChunkDamage]()
+    packs = pack_files(store.root)
+    chunks, recipes, damages = set[bytes](), list[tuple[str, PackEntry]](), list[ChunkDamage]()
+    work: Iterator[_Packed | _File] = chain((_Packed(pack, full) for pack in packs), _files(store, full))
     with ThreadPoolExecutor(_THREADS) as pool:
-        for each, (findings, broken) in zip(work, pool.map(_looked_at, work), strict=True):
-            found.findings += findings
-            damages += broken
-            chunks.update(each.chunks() - {damage.digest.raw for damage in broken})
-            bad = {finding.digest for finding in findings if finding.kind in ("damaged", "cache")}
-            found.sizes.update((digest.raw, size) for digest, size in each.holds() if digest not in bad)
+        for each, look in _looked_at(pool, work):
+            found.findings += look.findings
+            damages += look.broken
+            chunks |= look.chunks
+            recipes += look.recipes
+            found.sizes.update(look.sizes)
             told(each.name, each.size)
             found.size += each.size
-    recipes = recipes_among((pack.name, scan.entries) for pack, scan in scans)
     for one in made_of_chunks(store, recipes, chunks | found.sizes.keys(), damages, full=full):
         if isinstance(one, Finding):
             found.findings.append(one)
@@ -87,18 +87,33 @@ def inspect(store: Store, before: Remembered, *, full: bool, told: Told = lambda
     if before.problem:
         found.findings.append(Finding("index", "catalog.sqlite", f"it is damaged ({before.problem}){_ANEW}"))
     else:
-        found.findings += _index(store, scans, before, found)
+        found.findings += _index(store, packs, before, found)
     if store.writable and any(one.kind == "index" for one in found.findings):
         store.reindex()  # or what is asked for next might not be found
     return found
 
 
-def _looked_at(work: _Packed | _File) -> tuple[list[Finding], list[ChunkDamage]]:
-    found = list(work.findings())
-    return (
-        [one for one in found if isinstance(one, Finding)],
-        [one for one in found if isinstance(one, ChunkDamage)],
-    )
+@dataclass
+class _Look:
+    """What a look at one file found; objects and chunks in which it saw damage are not among those that it names."""
+
+    findings: list[Finding]
+    sizes: dict[bytes, int]  # of objects
+    chunks: set[bytes] = field(default_factory=set)
+    broken: list[ChunkDamage] = field(default_factory=list)
+    recipes: list[tuple[str, PackEntry]] = field(default_factory=list)  # with the names of their packs
+
+
+def _looked_at(pool: ThreadPoolExecutor, work: Iterable[_Packed | _File]) -> Iterator[tuple[_Packed | _File, _Look]]:
+    """Look at files in threads, few ahead: what is found of one takes memory until it is asked for."""
+    waiting: deque[tuple[_Packed | _File, Future[_Look]]] = deque()
+    for each in work:
+        waiting.append((each, pool.submit(each.look)))
+        if len(waiting) > _AHEAD:
+            first, job = waiting.popleft()
+            yield first, job.result()
+    for first, job in waiting:
+        yield first, job.result()
 
 
 @dataclass(frozen=True)
@@ -106,7 +121,6 @@ class _Packed:
     """One pack to be looked at."""
 
     pack: PackFile
-    scan: PackScan
     full: bool
 
     @property
@@ -117,52 +131,39 @@ class _Packed:
     def size(self) -> int:
         return self.pack.size
 
-    def holds(self) -> Iterator[tuple[Digest, int]]:
-        return ((entry.digest, entry.size) for entry in self.scan.entries if entry.kind == OBJECT)
+    def look(self) -> _Look:
+        scan = self.pack.scan()
+        found = _Look(
+            [*self._ends(scan)],
+            {piece.raw: piece.size for piece in scan.pieces if piece.kind == OBJECT},
+            {piece.raw for piece in scan.pieces if piece.kind == CHUNK},
+            recipes=[(self.pack.name, piece.entry) for piece in scan.pieces if piece.kind == RECIPE],
+        )
+        if self.full and scan.size:
+            with mapped(self.pack.now_at()) as view:
+                for piece, data in sound_data(view, scan.pieces):
+                    if data is None:
+                        self._note(piece, found)
+        return found
 
-    def chunks(self) -> set[bytes]:
-        """The chunks that stand here."""
-        return {entry.digest.raw for entry in self.scan.entries if entry.kind == CHUNK}
+    def _ends(self, scan: PackScan) -> Iterator[Finding]:
+        for start, end in scan.damaged:
+            problem = f"bytes {start:,} to {end:,} are no entry: what they held is unreadable"
+            yield Finding("damaged", self.name, problem)
+        if self.pack.sealed and scan.end < scan.size:
+            rest = scan.size - scan.end
+            problem = f"its last {rest:,} bytes are no whole entry: its writer was killed, or it was cut"
+            yield Finding("stray", self.name, problem)
 
-    def findings(self) -> Iterator[Finding | ChunkDamage]:
-        for start, end in self.scan.damaged:
-            yield Finding(
-                "damaged", self.name, f"bytes {start:,} to {end:,} are no entry: what they held is unreadable"
-            )
-        if self.pack.sealed and self.scan.end < self.scan.size:
-            rest = self.scan.size - self.scan.end
-            yield Finding(
-                "stray", self.name, f"its last {rest:,} bytes are no whole entry: its writer was killed, or it was cut"
-            )
-        if self.full and self.scan.size:
-            with (
-                open(self.pack.now_at(), "rb") as stream,
-                mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as view,
-            ):
-                yield from self._contents(view)
-
-    def _contents(self, view: mmap.mmap) -> Iterator[Finding | ChunkDamage]:
-        blocks = (piece for piece in pieces(self.scan.entries) if piece.entry.content)
-        for piece, data in sound_data(view, blocks):
-            if data is None and piece.entry.kind == CHUNK:
-                yield ChunkDamage(self.name, piece.entry.digest)
-            elif data is None and piece.entry.kind == OBJECT:  # of recipes others tell
-                problem = f"the block at byte {piece.place:,} does not hold it any more"
-                yield Finding("damaged", self.name, problem, piece.entry.digest)
-        with memoryview(view) as whole:
-            for entry in self.scan.entries:
-                if entry.content:
-                    continue
-                with whole[entry.offset : entry.offset + entry.stored] as payload:
-                    if not _holds(entry, payload):
-                        problem = f"its entry at byte {entry.offset:,} does not hold it any more"
-                        yield Finding("damaged", self.name, problem, entry.digest)
-
-
-def _holds(entry: PackEntry, payload: memoryview) -> bool:
-    if entry.codec == RAW:
-        return hashlib.sha256(payload).digest() == entry.digest.raw
-    return payload_content(entry, bytes(payload)) is not None
+    def _note(self, piece: Piece, found: _Look) -> None:
+        if piece.kind == CHUNK:
+            found.broken.append(ChunkDamage(self.name, piece.digest))
+            found.chunks.discard(piece.raw)
+        elif piece.kind == OBJECT:  # of recipes others tell
+            where = "the block" if piece.content else "its entry"
+            problem = f"{where} at byte {piece.place:,} does not hold it any more"
+            found.findings.append(Finding("damaged", self.name, problem, piece.digest))
+            found.sizes.pop(piece.raw, None)
 
 
 @dataclass(frozen=True)
@@ -179,15 +180,13 @@ class _File:
     def name(self) -> str:
         return self.folder.name(self.digest)
 
-    def holds(self) -> Iterator[tuple[Digest, int]]:
-        if self.folder.folder != _UNPACKED:  # a copy, of which another may always be made
-            yield self.digest, self.size
+    def look(self) -> _Look:
+        findings = [*self._findings()]
+        sound = not any(one.kind in ("damaged", "cache") for one in findings)
+        counts = sound and self.folder.folder != _UNPACKED  # a copy, of which another may always be made
+        return _Look(findings, {self.digest.raw: self.size} if counts else {})
 
-    def chunks(self) -> set[bytes]:
-        """None stand in files."""
-        return set()
-
-    def findings(self) -> Iterator[Finding]:
+    def _findings(self) -> Iterator[Finding]:
         kind: FindingKind = "damaged" if self.folder.folder == "objects" else "cache"
         try:
             if self.full:
@@ -278,56 +277,53 @@ def _known_line(log: Path, start: int, end: int, line: Digest) -> Iterator[Findi
 # -- the index -----------------------------------------------------------------------------------------------------
 
 
-def _index(
-    store: Store, scans: list[tuple[PackFile, PackScan]], before: Remembered, found: Inspection
-) -> Iterator[Finding]:
+def _index(store: Store, packs: list[PackFile], before: Remembered, found: Inspection) -> Iterator[Finding]:
     """Compare the index with packs: what it knows and they do not hold is missing, if nothing else holds it."""
-    there = {pack.name: (pack, scan) for pack, scan in scans}
+    there = {pack.name: pack for pack in packs}
     for name, digests in before.gone.items():
         place = f"packs/{name}.pack"
         yield from (
             Finding("missing", place, "the pack is gone", digest) for digest in digests if not found.has(digest)
         )
-    for name, (end, _) in before.packs.items():
-        scan = there[name][1] if name in there else None
-        if scan is not None and scan.size < end:
-            yield Finding("damaged", f"packs/{name}.pack", f"it ends at byte {scan.size:,}, and went to byte {end:,}")
-        elif scan is not None and scan.end < end:
-            yield Finding("damaged", f"packs/{name}.pack", f"it is unreadable from byte {scan.end:,} on")
+    unknown = dict(there)
     for name, rows in _indexed(store):
-        if name in there:
-            pack, scan = there[name]
-            end = before.packs.get(name, (0, False))[0]
-            known = [row for row in rows if pack.sealed or row.offset < end]  # others write it meanwhile
-            yield from _compared(pack, scan, known, end, found)
+        if pack := unknown.pop(name, None):
+            yield from _compared(pack, rows, before.packs.get(name, (0, False))[0], found)
+    for pack in unknown.values():
+        yield from _compared(pack, {}, before.packs.get(pack.name, (0, False))[0], found)
 
 
-def _indexed(store: Store) -> Iterator[tuple[str, list[PackEntry]]]:
-    for name, rows in groupby(store.catalog.all_entries(), key=lambda row: row[0]):
-        yield name, [row[1] for row in rows]
+def _indexed(store: Store) -> Iterator[tuple[str, dict[Key, Row]]]:
+    for name, rows in groupby(store.catalog.all_rows(), key=itemgetter(0)):
+        yield name, {(row[1][0], row[1][5]): row[1] for row in rows}
 
 
-def _compared(
-    pack: PackFile, scan: PackScan, rows: Iterable[PackEntry], before_end: int, found: Inspection
-) -> Iterator[Finding]:
-    """What the index knows and the pack has not is lost if the pack has less than it had; else the index is wrong."""
-    stand = {(entry.digest, entry.kind): entry for entry in scan.entries}
+def _compared(pack: PackFile, known: dict[Key, Row], before_end: int, found: Inspection) -> Iterator[Finding]:
+    """What the index knows and the pack has not is lost if the pack has less than it had; else the index is wrong.
+
+    before_end: how far the pack went when the index was last brought up to date.
+    """
+    scan, place = pack.scan(), f"packs/{pack.path.name}"
+    if scan.size < before_end:
+        yield Finding("damaged", place, f"it ends at byte {scan.size:,}, and went to byte {before_end:,}")
+    elif scan.end < before_end:
+        yield Finding("damaged", place, f"it is unreadable from byte {scan.end:,} on")
     shorter = bool(scan.damaged) or scan.end < before_end
-    place, wrong = f"packs/{pack.path.name}", 0
-    known = set()
-    for row in rows:
-        key = (row.digest, row.kind)
-        known.add(key)
-        if key in stand:
-            wrong += row != stand[key] and row not in scan.entries
-        elif row.kind == CHUNK:  # told of the objects that are made of it
+    there: dict[Key, set[Row]] = {}
+    for piece in scan.pieces:
+        there.setdefault((piece.raw, piece.kind), set()).add(piece[:8])
+    wrong = len(there.keys() - known.keys()) if pack.sealed and scan.whole else 0
+    for key, row in known.items():
+        if not pack.sealed and row[4] >= before_end:  # others write it meanwhile
             continue
-        elif shorter and not found.has(row.digest):
-            yield Finding("missing", place, f"it stood at byte {row.offset:,} and is not there", row.digest)
-        else:
-            wrong += 1
-    if pack.sealed and scan.whole:
-        wrong += len(stand.keys() - known)
+        if key in there:
+            wrong += row not in there[key]
+        elif row[5] != CHUNK:  # of those is told with the objects that are made of them
+            digest = Digest.of_raw(row[0])
+            if not shorter:
+                wrong += 1
+            elif not found.has(digest):
+                yield Finding("missing", place, f"it stood at byte {row[4]:,} and is not there", digest)
     if wrong:
         problem = f"it is wrong about {wrong:,} entries of {pack.path.name}{_ANEW}"
         yield Finding("index", "catalog.sqlite", problem)

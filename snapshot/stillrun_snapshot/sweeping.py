@@ -15,8 +15,8 @@ from itertools import groupby
 from stillrun_snapshot._block_writer import BlockWriter
 from stillrun_snapshot._disk import changed_ns, remove_quietly, sync_folder, writing
 from stillrun_snapshot._marking import PackFile, pack_files
-from stillrun_snapshot._pack import HEADER_SIZE, RECIPE, PackEntry, PackWriter, pack_path, scan_pack
-from stillrun_snapshot._pieces import Piece, has_blocks, pieces, pieces_in, sound_data
+from stillrun_snapshot._pack import RECIPE, PackWriter, pack_path
+from stillrun_snapshot._pieces import Piece, has_blocks, mapped, pieces_in, sound_data
 from stillrun_snapshot._presence import closed_gate
 from stillrun_snapshot.digest import Digest
 from stillrun_snapshot.errors import StoreError
@@ -27,7 +27,7 @@ from stillrun_snapshot.store import Store
 __all__ = ["drop_damaged", "sweep"]
 
 _TARGET = 64 << 20  # bytes of packs that are written anew together
-_AT_ONCE = 1000  # entries that are written together
+_SPAN = 1 << 20  # bytes that are copied at once, about
 _BATCH = 500  # files that go while the gate is closed: some milliseconds
 
 Told = Callable[[str, int], None]
@@ -86,25 +86,22 @@ def _rewrite_without(store: Store, pack: PackFile, dropped: Collection[Digest]) 
 def _copy_without(store: Store, pack: PackFile, dropped: Collection[Digest]) -> None:
     writer = PackWriter(store.root)
     try:
-        with open(pack.path, "rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as view:
-            for entry in scan_pack(pack.path).entries:
-                if entry.digest not in dropped:  # whatever was not looked at stays as it is
-                    writer.copy(view[entry.offset - HEADER_SIZE : entry.offset + entry.stored])
+        with mapped(pack.path) as view:
+            for piece in pieces_in(pack.path):
+                if piece.digest not in dropped:  # whatever was not looked at stays as it is
+                    writer.copy(view[piece.place : piece.offset + piece.stored])
     finally:
         writer.close()
 
 
 def _copy_blocks_without(store: Store, pack: PackFile, dropped: Collection[Digest]) -> None:
     """Of blocks only what is sound can be written anew; an object of ``dropped`` is either no more, or its recipe is wrong."""
-    with (
-        block_writer(store) as writer,
-        open(pack.path, "rb") as stream,
-        mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as view,
-    ):
-        for piece, data in sound_data(view, pieces(scan_pack(pack.path).entries)):
-            wrong = piece.entry.kind == RECIPE and piece.entry.digest in dropped
-            if data is not None and not wrong and piece.entry.digest not in writer.pending[piece.entry.kind]:
-                writer.add(piece.entry.digest, piece.entry.kind, data)
+    with block_writer(store) as writer, mapped(pack.path) as view:
+        for piece, data in sound_data(view, pieces_in(pack.path)):
+            digest = piece.digest
+            wrong = piece.kind == RECIPE and digest in dropped
+            if data is not None and not wrong and digest not in writer.pending[piece.kind]:
+                writer.add(digest, piece.kind, data)
         writer.seal()
 
 
@@ -162,12 +159,9 @@ class _Sweep:
                     else pack.now_at()
                 )
                 if path.exists():
-                    yield from (entry.digest for entry in scan_pack(path).entries)
+                    yield from (piece.digest for piece in pieces_in(path))
             else:
                 yield Digest("sha256:" + name[-65:].replace("/", ""))
-
-    def _is_dead(self, digest: Digest) -> bool:
-        return not self._found.holdings.needs(digest.raw)
 
     def _remove_files(self) -> list[LooseFile]:
         gone: list[LooseFile] = []
@@ -196,12 +190,16 @@ class _Sweep:
                 if self._goes(pack, members):
                     pack.path.unlink()
                     gone.append(pack.name)
-                    self._count(pack.path.name, objects_among(members), sum(e.size for e in members), pack.size)
+                    self._count(
+                        pack.path.name, objects_among(members), sum(each.object_size for each in members), pack.size
+                    )
         self._settle(gone)
         return len(gone)
 
     def _goes(self, pack: PackFile, left: Sequence[Piece]) -> bool:
-        return f"packs/{pack.name}" not in self._uses and all(self._is_dead(piece.entry.digest) for piece in left)
+        return f"packs/{pack.name}" not in self._uses and not any(
+            self._found.holdings.needs(piece.raw) for piece in left
+        )
 
     def _rewrite_mixed_packs(self) -> int:
         old = [pack for pack in self._found.mixed_packs if not has_blocks(pack.path)]
@@ -234,7 +232,8 @@ class _Sweep:
         for pack in packs:
             if pack.name in gone:
                 dead = left[pack.name]
-                self._count(pack.path.name, objects_among(dead), sum(e.size for e in dead), sum(e.takes for e in dead))
+                size, freed = sum(each.object_size for each in dead), sum(each.takes for each in dead)
+                self._count(pack.path.name, objects_among(dead), size, freed)
         self._settle(gone)
         return len(gone)
 
@@ -242,38 +241,45 @@ class _Sweep:
         """Copy what is needed of packs of entries; what was left out of each."""
         writer = PackWriter(self._store.root)
         try:
-
-            def add(entry: PackEntry, _: bytes, view: mmap.mmap) -> None:
-                writer.append(entry.digest, entry.codec, entry.size, view[entry.offset : entry.offset + entry.stored])
-
-            return {pack.name: self._copy(pack, add) for pack in packs}
+            return {pack.name: self._copy(pack, writer) for pack in packs}
         finally:
             writer.close()
 
+    def _copy(self, pack: PackFile, writer: PackWriter) -> list[Piece]:
+        """Copy what is needed of a pack of entries, what stands side by side at once; what was left out."""
+        left: list[Piece] = []
+        begin = end = 0  # of what is copied next
+        with mapped(pack.path) as view:
+            for piece, _ in self._split(pack, view, left):
+                if piece.place != end or end - begin > _SPAN:
+                    writer.copy(view[begin:end])
+                    begin = piece.place
+                end = piece.offset + piece.stored
+            writer.copy(view[begin:end])
+        return left
+
     def _copied_blocks(self, packs: list[PackFile]) -> dict[str, list[Piece]]:
         """Copy what is needed of packs of blocks to new blocks; what was left out of each."""
+        left: dict[str, list[Piece]] = {pack.name: [] for pack in packs}
         with block_writer(self._store) as writer:
-
-            def add(entry: PackEntry, data: bytes, _: mmap.mmap) -> None:
-                if entry.digest not in writer.pending[entry.kind]:
-                    writer.add(entry.digest, entry.kind, data)
-
-            left = {pack.name: self._copy(pack, add) for pack in packs}
+            for pack in packs:
+                with mapped(pack.path) as view:
+                    for piece, data in self._split(pack, view, left[pack.name]):
+                        if (digest := piece.digest) not in writer.pending[piece.kind]:
+                            writer.add(digest, piece.kind, data)
             writer.seal()
         return left
 
-    def _copy(self, pack: PackFile, add: Callable[[PackEntry, bytes, mmap.mmap], None]) -> list[Piece]:
-        """Copy what is needed of a pack, each checked; what was left out."""
-        left: list[Piece] = []
-        with open(pack.path, "rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as view:
-            for piece, data in sound_data(view, pieces(scan_pack(pack.path).entries)):
-                if self._is_dead(piece.entry.digest):
-                    left.append(piece)
-                elif data is None:
-                    raise unsound(self._store, f"{piece.entry.digest} in {pack.path.name} is damaged")
-                else:
-                    add(piece.entry, data, view)
-        return left
+    def _split(self, pack: PackFile, view: mmap.mmap, left: list[Piece]) -> Iterator[tuple[Piece, bytes]]:
+        """Yield what is needed of a pack with its bytes, checked; the rest is added to ``left``."""
+        needs = self._found.holdings.needs
+        for piece, data in sound_data(view, pieces_in(pack.path)):
+            if not needs(piece.raw):
+                left.append(piece)
+            elif data is None:
+                raise unsound(self._store, f"{piece.digest} in {pack.path.name} is damaged")
+            else:
+                yield piece, data
 
     def _settle(self, gone: list[str]) -> None:
         if gone:

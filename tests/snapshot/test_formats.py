@@ -13,7 +13,8 @@ import pytest
 from jsonschema import Draft202012Validator  # type: ignore[import-untyped]  # it ships no types
 
 from stillrun_snapshot._block import block_bytes
-from stillrun_snapshot._pack import CHUNK, OBJECT, RAW, entry_header, scan_pack
+from stillrun_snapshot._pack import CHUNK, OBJECT, RAW, entry_header
+from stillrun_snapshot._pieces import scan_pack
 from stillrun_snapshot.capture import CaptureLimits, capture_code
 from stillrun_snapshot.digest import Digest, digest_of
 from stillrun_snapshot.errors import ObjectMissing
@@ -35,7 +36,7 @@ def validator(name: str) -> Draft202012Validator:
 def test_a_pack_of_version_1_is_read(tmp_path: Path) -> None:
     listed = json.loads((GOLDEN / "pack/v1/sample.json").read_text())
     scan = scan_pack(GOLDEN / "pack/v1/sample.pack")
-    found = [{"digest": entry.digest, "codec": entry.codec, "size": entry.size} for entry in scan.entries]
+    found = [{"digest": entry.digest, "codec": entry.codec, "size": entry.size} for entry in scan.pieces]
     assert found == listed
     assert len(scan.damaged) == 1 and not scan.whole
     Store.open(tmp_path / "s").close()
@@ -50,7 +51,7 @@ def test_a_pack_of_version_1_is_read(tmp_path: Path) -> None:
 def test_a_pack_of_version_2_is_read(tmp_path: Path) -> None:
     listed = json.loads((GOLDEN / "pack/v2/sample.json").read_text())
     scan = scan_pack(GOLDEN / "pack/v2/sample.pack")
-    found = [{"digest": entry.digest, "kind": entry.kind, "size": entry.size} for entry in scan.entries]
+    found = [{"digest": entry.digest, "kind": entry.kind, "size": entry.size} for entry in scan.pieces]
     assert found == listed
     assert len(scan.damaged) == 1 and not scan.whole
     Store.open(tmp_path / "s").close()

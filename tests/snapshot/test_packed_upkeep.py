@@ -14,7 +14,8 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
-from stillrun_snapshot._pack import CHUNK, OBJECT, RECIPE, PackEntry, scan_pack
+from stillrun_snapshot._pack import CHUNK, OBJECT, RECIPE, PackEntry
+from stillrun_snapshot._pieces import scan_pack
 from stillrun_snapshot.digest import Digest, digest_of
 from stillrun_snapshot.ed25519 import PrivateKey
 from stillrun_snapshot.errors import ObjectMissing, StoreError
@@ -48,7 +49,11 @@ def collect(root: Path) -> int:
 
 
 def entries(root: Path) -> list[tuple[Path, PackEntry]]:
-    return [(path, entry) for path in sorted((root / "packs").iterdir()) for entry in scan_pack(path).entries]
+    return [
+        (path, entry)
+        for path in sorted((root / "packs").iterdir())
+        for entry in (piece.entry for piece in scan_pack(path).pieces)
+    ]
 
 
 def of_kind(root: Path, kind: int) -> set[Digest]:

@@ -18,7 +18,9 @@ from hypothesis import strategies as st
 from stillrun_snapshot import _block, _block_writer, _unpacked
 from stillrun_snapshot._chunks import cut
 from stillrun_snapshot._encoding import encoded
-from stillrun_snapshot._pack import CHUNK, OBJECT, RAW, RECIPE, ZSTD, scan_pack
+from stillrun_snapshot._pack import CHUNK, OBJECT, RAW, RECIPE, ZSTD
+from stillrun_snapshot._pack_files import recipe_rows
+from stillrun_snapshot._pieces import scan_pack
 from stillrun_snapshot.digest import Digest, digest_of
 from stillrun_snapshot.errors import ObjectCorrupt, ObjectMissing, StoreVersion
 from stillrun_snapshot.lease import Lease
@@ -219,7 +221,7 @@ def test_many_small_packs_become_one(tmp_path: Path) -> None:
 def test_damage_in_what_is_to_be_packed_is_named_and_kept(tmp_path: Path) -> None:
     model = fill(tmp_path)
     (old,) = (tmp_path / "packs").glob("*.pack")
-    entry = scan_pack(old).entries[80]
+    entry = scan_pack(old).pieces[80]
     large = tmp_path / "objects" / digest_of(doubles(60_000)).hex[:2] / digest_of(doubles(60_000)).hex[2:]
     for path, place in ((old, entry.offset), (large, 300_000)):
         path.chmod(0o644)
@@ -248,7 +250,7 @@ def test_damage_in_a_pack_of_blocks_is_named_and_confined(tmp_path: Path, count:
     (path,) = (tmp_path / "packs").glob("*.pack")
     whole, source = path.read_bytes(), random.Random(5)
     blocks: dict[int, set[Digest]] = {}
-    for entry in scan_pack(path).entries:
+    for entry in scan_pack(path).pieces:
         blocks.setdefault(entry.offset, set()).add(entry.digest)
     path.chmod(0o644)
     for place in sorted(source.sample(range(len(whole)), count)):
@@ -354,8 +356,8 @@ def test_a_block_is_read_as_it_was_written(parts: list[tuple[bytes, int]], compr
     assert block is not None and block.offset == len(head)
     found = _block.content_of(payload, block.codec, block.width, block.content)
     assert found == content
-    assert [(each.digest, each.kind, each.length) for each in block.members] == rows
-    assert [content[each.start : each.start + each.length] for each in block.members] == [data for data, _ in parts]
+    assert [(Digest.of_raw(raw), kind, length) for raw, kind, _, length in block.members()] == rows
+    assert [content[start : start + length] for _, _, start, length in block.members()] == [data for data, _ in parts]
 
 
 @given(st.binary(min_size=1, max_size=40), st.integers(0, 7), st.data())
@@ -371,7 +373,7 @@ def test_a_recipe_is_read_as_it_was_written(lengths: list[int]) -> None:
     rows = [(digest_of(b"%d" % length), length) for length in lengths]
     data = _block.recipe_bytes(rows)
     assert _block.parse_recipe(data) == rows and _block.recipe_size(data, 0) == sum(lengths)
-    assert not _block.is_recipe(data + b"x") and not _block.is_recipe(data[:-1])
+    assert recipe_rows(data + b"x") == recipe_rows(data[:-1]) == []
 
 
 def test_a_recipe_in_a_compressed_block_is_unsound() -> None:

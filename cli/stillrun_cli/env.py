@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
-
 import click
+
+from stillrun_cli.group import LazyGroup
 
 __all__ = ["env_group"]
 
@@ -26,24 +26,10 @@ _COMMANDS = {
     "unpin": ("stillrun_cli.env_use", "Forget a name."),
     "gc": ("stillrun_cli.env_use", "Remove built environments that nobody used for long."),
 }
+_LAZY = {name: (module, f"{name}_command", summary) for name, (module, summary) in _COMMANDS.items()}
 
 
-class _LazyGroup(click.Group):
-    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
-        return list(_COMMANDS)
-
-    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:  # noqa: ARG002 - click's signature
-        if name not in _COMMANDS:
-            return None
-        command: click.Command = getattr(importlib.import_module(_COMMANDS[name][0]), f"{name}_command")
-        return command
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, _COMMANDS[name][1]) for name in self.list_commands(ctx)])
-
-
-@click.group(cls=_LazyGroup, short_help="Make, look at and use environments.")
+@click.group(cls=LazyGroup, lazy=_LAZY, short_help="Make, look at and use environments.")
 def env_group() -> None:
     """Make, look at and use environments.
 

@@ -10,7 +10,7 @@ from stillrun_cli.console import clean, common_options, print_json, print_table,
 from stillrun_cli.env_changes import change_record, changes_table
 from stillrun_cli.env_make import lock_of
 from stillrun_cli.settings import open_store
-from stillrun_engine.environments import pinned
+from stillrun_engine.named_locks import pinned
 from stillrun_envs.contents import package_facts
 from stillrun_envs.dependencies import chains_to, changes_between
 from stillrun_envs.hints import known_locks, read_hints

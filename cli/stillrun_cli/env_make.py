@@ -15,8 +15,9 @@ from stillrun_cli.narrator import Narrator
 from stillrun_cli.outfile import whole_file
 from stillrun_cli.settings import caller, open_store
 from stillrun_engine.caller import Caller
-from stillrun_engine.environments import AskedFor, find_lock, pin, pinned, requests_in
+from stillrun_engine.environments import AskedFor, find_lock, requests_in
 from stillrun_engine.errors import EngineError
+from stillrun_engine.named_locks import pin, pinned
 from stillrun_envs.dependencies import changes_between
 from stillrun_envs.exporting import exported
 from stillrun_envs.formats import FORMATS

@@ -14,7 +14,7 @@ from stillrun_cli.console import clean, common_options, print_json, print_table,
 from stillrun_cli.env_make import lock_of
 from stillrun_cli.narrator import Narrator
 from stillrun_cli.settings import open_store
-from stillrun_engine.environments import pin, pinned, unpin
+from stillrun_engine.named_locks import pin, pinned, unpin
 from stillrun_engine.places import variables_in
 from stillrun_envs.lock import read_lock
 from stillrun_envs.prefix import Prefix, prefix_for, verify_prefix

@@ -5,13 +5,14 @@ from __future__ import annotations
 import importlib
 import io
 import sys
+from collections.abc import Mapping
 from typing import Any
 
 import click
 
 from stillrun_cli.console import store_option
 
-__all__ = ["run_group", "stillrun"]
+__all__ = ["LazyGroup", "run_group", "stillrun"]
 
 _COMMANDS = {
     "run": ("stillrun_cli.run", "run_command", "Run a flow and keep everything."),
@@ -67,29 +68,39 @@ _COMMANDS = {
     "completion": ("stillrun_cli.completion", "completion_command", "Print the shell completion script."),
     "flow": ("stillrun_cli.flow", "flow_group", ""),
 }
-_HIDDEN = {"flow"}
 _READER_LEFT = 141  # 128 + SIGPIPE
 
 
-class _LazyGroup(click.Group):
-    """Knows every command's name and summary, and imports a command only to run it or to show its own help."""
+class LazyGroup(click.Group):
+    """Knows its commands' names and summaries, and imports a command only to run it or to show its own help."""
 
-    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
-        return [name for name in _COMMANDS if name not in _HIDDEN]
+    def __init__(self, *args: Any, lazy: Mapping[str, tuple[str, str, str]], **kwargs: Any) -> None:
+        """lazy: for each command the module, the name there, and the summary; one without summary is not listed."""
+        super().__init__(*args, **kwargs)
+        self._lazy = lazy
 
-    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:  # noqa: ARG002 - click's signature
-        if name not in _COMMANDS:
-            return None
-        module, attribute, _ = _COMMANDS[name]
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return [*super().list_commands(ctx), *(name for name, (_, _, summary) in self._lazy.items() if summary)]
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        if name not in self._lazy:
+            return super().get_command(ctx, name)
+        module, attribute, _ = self._lazy[name]
         command: click.Command = getattr(importlib.import_module(module), attribute)
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
-            formatter.write_dl([(name, _COMMANDS[name][2]) for name in self.list_commands(ctx)])
+            formatter.write_dl([(name, self._summary(ctx, name)) for name in self.list_commands(ctx)])
+
+    def _summary(self, ctx: click.Context, name: str) -> str:
+        if name in self._lazy:
+            return self._lazy[name][2]
+        command = self.get_command(ctx, name)
+        return "" if command is None else command.get_short_help_str(limit=100)
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
-        if args and args[0] not in _COMMANDS and not args[0].startswith("-"):
+        if args and not args[0].startswith("-") and args[0] not in {*self._lazy, *self.commands}:
             import difflib
 
             close = difflib.get_close_matches(args[0], self.list_commands(ctx), n=1)
@@ -98,7 +109,7 @@ class _LazyGroup(click.Group):
         return super().resolve_command(ctx, args)
 
 
-@click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=LazyGroup, lazy=_COMMANDS, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="stillrun", prog_name="stillrun")
 @store_option
 def stillrun() -> None:

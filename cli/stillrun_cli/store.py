@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING
 import click
 
 from stillrun_cli.console import common_options, print_json, size
+from stillrun_cli.group import LazyGroup
 from stillrun_cli.settings import open_store
-from stillrun_cli.store_fsck import fsck_command
-from stillrun_cli.store_gc import gc_command
 
 if TYPE_CHECKING:
     from stillrun_snapshot.packing import Packed
@@ -21,7 +20,13 @@ if TYPE_CHECKING:
 __all__ = ["store_group"]
 
 
-@click.group(short_help="Look after the store.")
+_COMMANDS = {
+    "fsck": ("stillrun_cli.store_fsck", "fsck_command", "Look through the store for damage, and mend it."),
+    "gc": ("stillrun_cli.store_gc", "gc_command", "Remove what no run needs any more."),
+}
+
+
+@click.group(cls=LazyGroup, lazy=_COMMANDS, short_help="Look after the store.")
 def store_group() -> None:
     """Look after the store."""
 
@@ -101,7 +106,3 @@ def _seconds(age: str) -> int:
     if not age[:-1].isdecimal() or age[-1:] not in units:
         raise click.BadParameter(f"'{age}' is no age: a number and one of s, m, h, d, w, such as 14d.")
     return int(age[:-1]) * units[age[-1]]
-
-
-store_group.add_command(gc_command)
-store_group.add_command(fsck_command)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -10,8 +11,10 @@ from stillrun_cli.console import clean, common_options, paint, print_json, size
 from stillrun_cli.narrator import counted
 from stillrun_cli.progress import hashing_progress
 from stillrun_cli.settings import store_path
-from stillrun_engine.repair import Repaired, opened_sources, repair_store
 from stillrun_engine.soundness import Problem, Soundness, check_store, opened_to_check
+
+if TYPE_CHECKING:
+    from stillrun_engine.repair import Repaired
 
 __all__ = ["fsck_command"]
 
@@ -44,6 +47,8 @@ def fsck_command(ctx: click.Context, full: bool, sources: tuple[Path, ...], as_j
             found = check_store(store, before, full=full, told=told)
         repaired = None
         if sources:
+            from stillrun_engine.repair import opened_sources, repair_store
+
             with opened_sources(sources, store) as opened, hashing_progress(as_json, "mending") as told:
                 repaired = repair_store(store, found, opened, told)
     if as_json:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from stillrun_engine.archive import runs
-from stillrun_engine.environments import pinned
+from stillrun_engine.named_locks import pinned
 from stillrun_envs.upkeep import Collected, built_trees, collect
 from stillrun_snapshot.checkout import checkouts, drop_checkout
 from stillrun_snapshot.deferred import dataclass

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from stillrun_engine.archive import open_run
 from stillrun_engine.caller import Caller
 from stillrun_engine.errors import EngineError, FlowRefused, NotFound
+from stillrun_engine.named_locks import pinned
 from stillrun_engine.pathspec import nearest, parse_pathspec
 from stillrun_engine.places import requests_of
 from stillrun_engine.prepare import RunRequest, describe
@@ -20,13 +21,10 @@ from stillrun_envs.request import EnvRequest
 from stillrun_envs.resolver import target_for
 from stillrun_snapshot.deferred import dataclass
 from stillrun_snapshot.digest import Digest
-from stillrun_snapshot.refs import RefChange
 from stillrun_snapshot.store import Store
 
-__all__ = ["AskedFor", "find_lock", "pin", "pinned", "requests_in", "unpin"]
+__all__ = ["AskedFor", "find_lock", "requests_in"]
 
-_PINS = "environments/"
-_NAME = re.compile(r"^[A-Za-z0-9_][A-Za-z0-9_.\-]*$")
 _HEX = re.compile(r"^(sha256:)?[0-9a-f]{6,64}$")
 
 
@@ -65,26 +63,6 @@ def find_lock(store: Store, text: str) -> Digest:
         f"there is no environment '{text}' in {store.root}: give a name, a digest, FLOW/RUN/STEP or a file."
         f"{nearest(text, list(pins))} 'stillrun env list' shows what there is."
     )
-
-
-def pinned(store: Store) -> Iterator[tuple[str, Digest]]:
-    """Every name that was given to a lock, with the lock."""
-    for name, lock in store.refs.names(_PINS):
-        yield name.removeprefix(_PINS), lock
-
-
-def pin(store: Store, name: str, lock: Digest) -> None:
-    """Call a lock ``name``; its built environment is then never cleaned up."""
-    if not _NAME.match(name) or _HEX.match(name):
-        raise EngineError(f"{name!r} is no name for an environment: letters, digits, '.', '_' and '-', no digest.")
-    store.refs.set([RefChange(_PINS + name, lock)])
-
-
-def unpin(store: Store, name: str) -> None:
-    """Forget a name; the lock stays kept."""
-    if name not in dict(pinned(store)):
-        raise NotFound(f"no environment is called '{name}'.{nearest(name, [one for one, _ in pinned(store)])}")
-    store.refs.set([RefChange(_PINS + name, None)])
 
 
 def requests_in(

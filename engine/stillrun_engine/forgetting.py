@@ -6,9 +6,9 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from stillrun_engine.archive import KeptRun, Record
 from stillrun_engine.closure import needed_objects
-from stillrun_engine.environments import pinned
 from stillrun_engine.errors import EngineError, NotFound
 from stillrun_engine.evidence import evidence_ref
+from stillrun_engine.named_locks import pinned
 from stillrun_engine.pathspec import Pathspec, nearest
 from stillrun_engine.pins import is_pinned
 from stillrun_engine.retention import RunFacts

@@ -16,7 +16,6 @@ from typing import Literal
 from stillrun_envs._holds import in_use, still, use_path
 from stillrun_envs._seal import on_disk
 from stillrun_envs.built import changes_by_content, clear_unused_leftovers, discard_unused, extent, marked, suspects
-from stillrun_envs.prefix import bytecode_folder, usable_here
 from stillrun_snapshot.clock import Clock, utc_now
 from stillrun_snapshot.deferred import dataclass
 from stillrun_snapshot.digest import Digest
@@ -140,6 +139,8 @@ def collect(
     nobody can use: environments of other versions or of locks that are no longer kept, Pythons that no environment needs,
     leftovers of killed builders, bytecode without a source. Two at once, or one beside builders, are harmless.
     """
+    from stillrun_envs.prefix import bytecode_folder  # a look at what is built imports nothing that builds
+
     found = environments(store, keep=keep, look=False)
     found = [replace(one, state="outdated") if one.lock and going(one.lock) else one for one in found]
     chosen = _chosen(found, unused_for_s, keep_bytes, clock())
@@ -161,6 +162,8 @@ def collect(
 
 
 def _described(path: Path, store: Store, keep: Collection[Digest], *, look: bool) -> BuiltEnvironment:
+    from stillrun_envs.prefix import usable_here
+
     said = marked(path)
     try:
         lock = Digest.parse(said.get("lock"))

@@ -200,15 +200,13 @@ def _open_debugger(store: Store, outcome: RunOutcome) -> None:
 
 def _earlier(store: Store, file: Path, class_name: str | None) -> Resumed | None:
     """The latest run of the flow, to reuse its tasks; None when there is none."""
-    from stillrun_engine.archive import runs
+    from stillrun_engine.archive import newest_runs
     from stillrun_engine.prepare import Resumed
 
-    found = [
-        run
-        for run in runs(store, class_name)
-        if run.record["kind"] == "run" and run.record["source"] == str(file.absolute()) and run.status != "running"
-    ]
-    return Resumed(max(found, key=lambda run: str(run.record["started"])), parameters=False) if found else None
+    for run in newest_runs(store, class_name):
+        if run.record["kind"] == "run" and run.record["source"] == str(file.absolute()) and run.status != "running":
+            return Resumed(run, parameters=False)
+    return None
 
 
 def flow_parameters(words: tuple[str, ...]) -> dict[str, str]:

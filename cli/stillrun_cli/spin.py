@@ -155,22 +155,19 @@ def _newest_with(store: Store, file: Path, class_name: str | None, step: str) ->
     """The newest run of the flow in which the step has run."""
     from dataclasses import replace
 
-    from stillrun_engine.archive import runs
+    from stillrun_engine.archive import newest_runs
 
     source = str(file.absolute())
-    found = [
-        run
-        for run in runs(store, class_name)
-        if run.record["kind"] == "run" and (class_name is not None or run.record["source"] == source)
-    ]
-    found.sort(key=lambda run: str(run.record["started"]), reverse=True)
-    if not found:
+    first: KeptRun | None = None
+    for run in newest_runs(store, class_name):
+        if run.record["kind"] == "run" and (class_name is not None or run.record["source"] == source):
+            if any(name == step for name, _, _ in run.entries()):
+                return replace(run, spec=replace(run.spec, step=step))
+            first = first or run
+    if first is None:
         raise EngineError(f"{file.name} has not run yet, so there is nothing to give to '{step}'; run it first.")
-    for run in found:
-        if any(name == step for name, _, _ in run.entries()):
-            return replace(run, spec=replace(run.spec, step=step))
-    found[0].check_step(step)
-    raise EngineError(f"step '{step}' has not run in any run of {found[0].spec.flow}, so there is nothing to give it.")
+    first.check_step(step)
+    raise EngineError(f"step '{step}' has not run in any run of {first.spec.flow}, so there is nothing to give it.")
 
 
 def _summary(outcome: SpinOutcome) -> Mapping[str, Any]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from heapq import merge
+from itertools import islice
 from typing import Any
 
 from stillrun_engine.errors import NotFound
@@ -14,7 +16,9 @@ from stillrun_snapshot.digest import Digest
 from stillrun_snapshot.lease import Lease
 from stillrun_snapshot.store import Store
 
-__all__ = ["KeptRun", "flows", "key_of", "open_run", "place_of", "runs"]
+__all__ = ["KeptRun", "flows", "key_of", "newest_runs", "open_run", "place_of", "runs"]
+
+_GROUP = 256  # most runs whose records are read at once
 
 Record = Mapping[str, Any]
 
@@ -164,6 +168,22 @@ def runs(store: Store, flow: str | None = None) -> Iterator[KeptRun]:
         yield KeptRun(store, Pathspec(owner, run), digest, store.get_record(digest, "run"))
 
 
+def newest_runs(store: Store, flow: str | None = None) -> Iterator[KeptRun]:
+    """Every run of the store, or of one flow, newest first; they are read as they are asked for, in groups that grow."""
+    asked = flows(store) if flow is None else [flow]
+    found = merge(*(store.refs.newest(f"runs/{one}/") for one in asked), key=lambda ref: _run_of(ref[0]), reverse=True)
+    count = 1
+    while group := list(islice(found, count)):
+        count = min(count * 4, _GROUP)
+        records = store.get_records((digest for _, digest in group), "run")
+        for (name, digest), record in zip(group, records, strict=True):
+            yield KeptRun(store, Pathspec(name.split("/")[1], _run_of(name)), digest, record)
+
+
 def flows(store: Store) -> list[str]:
     """Names of the flows that have run."""
-    return sorted({name.split("/")[1] for name, _ in store.refs.names("runs/")})
+    return store.refs.parts("runs/")
+
+
+def _run_of(ref: str) -> str:
+    return ref.rsplit("/", 1)[1]

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from itertools import chain, islice
 
 from stillrun_engine.errors import EngineError, NotFound
 from stillrun_snapshot.deferred import dataclass
+from stillrun_snapshot.digest import Digest
 from stillrun_snapshot.store import Store
 
 __all__ = ["LATEST", "Pathspec", "nearest", "parse_pathspec", "resolve"]
 
 LATEST = "latest"
 """Stands for the newest run of a flow that is not a replay's record."""
+_OFFERED = 1000  # of the newest runs, in place of one that is not there
 
 
 @dataclass(frozen=True)
@@ -51,30 +54,33 @@ def resolve(store: Store, spec: Pathspec) -> Pathspec:
     """
     if spec.run is None:
         raise EngineError(f"'{spec}' names a flow; name one of its runs: {spec.flow}/RUN or {spec.flow}/{LATEST}.")
-    runs = [name.rsplit("/", 1)[1] for name, _ in store.refs.names(f"runs/{spec.flow}/")]
-    if spec.run not in runs and store.refs.get(f"spins/{spec.flow}/{spec.run}") is not None:
+    if any(store.refs.get(f"{kind}/{spec.flow}/{spec.run}") is not None for kind in ("runs", "spins")):
         return spec
-    if not runs:
-        flows = {name.split("/")[1] for name, _ in store.refs.names("runs/")}
-        raise NotFound(f"no flow '{spec.flow}' in {store.root}.{nearest(spec.flow, flows)}")
+    runs = store.refs.newest(f"runs/{spec.flow}/")
+    first = next(runs, None)
+    if first is None:
+        raise NotFound(f"no flow '{spec.flow}' in {store.root}.{nearest(spec.flow, store.refs.parts('runs/'))}")
+    runs = chain([first], runs)
     if spec.run == LATEST:
         return _with_run(spec, _latest(store, spec.flow, runs))
-    matches = [run for run in runs if run == spec.run] or [run for run in runs if run.startswith(spec.run)]
+    matches = [_run_of(name) for name, _ in store.refs.names(spec.run_ref)]
     if len(matches) == 1:
         return _with_run(spec, matches[0])
     if matches:
         raise NotFound(f"'{spec.flow}/{spec.run}' is the beginning of {len(matches)} runs: {', '.join(matches[:5])}.")
-    raise NotFound(
-        f"no run '{spec.flow}/{spec.run}' in {store.root}.{nearest(spec.run, reversed(runs), spec.flow + '/')}"
-    )
+    known = [_run_of(name) for name, _ in islice(runs, _OFFERED)]
+    raise NotFound(f"no run '{spec.flow}/{spec.run}' in {store.root}.{nearest(spec.run, known, spec.flow + '/')}")
 
 
-def _latest(store: Store, flow: str, runs: list[str]) -> str:
-    for run in reversed(runs):
-        digest = store.refs.get(f"runs/{flow}/{run}")
-        if digest is not None and store.get_record(digest, "run")["kind"] == "run":
-            return run
+def _latest(store: Store, flow: str, runs: Iterable[tuple[str, Digest]]) -> str:
+    for name, digest in runs:
+        if store.get_record(digest, "run")["kind"] == "run":
+            return _run_of(name)
     raise NotFound(f"flow '{flow}' has replays in {store.root}, but no run.")
+
+
+def _run_of(ref: str) -> str:
+    return ref.rsplit("/", 1)[1]
 
 
 def _with_run(spec: Pathspec, run: str) -> Pathspec:

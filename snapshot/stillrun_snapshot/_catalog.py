@@ -31,7 +31,9 @@ _PLACE = "codec, size, stored, offset, kind, start, content"  # the fields of a 
 _ENTRIES = f"FROM entries JOIN packs ON packs.id = pack WHERE kind != {CHUNK} AND digest"  # chunks are no objects
 _HELD = f"SELECT name, {_PLACE} {_ENTRIES} = ?"
 _CHUNK = f"SELECT name, {_PLACE} FROM entries JOIN packs ON packs.id = pack WHERE digest = ? AND kind != {RECIPE}"  # noqa: S608
-_CHUNK_PACKS = f"SELECT digest, name FROM entries JOIN packs ON packs.id = pack WHERE kind != {RECIPE} AND digest IN"  # noqa: S608
+_CHUNK_PACKS = f"SELECT digest, name FROM entries JOIN packs ON packs.id = pack WHERE kind != {RECIPE} AND digest"  # noqa: S608
+_CHUNK_PLACES = f"""SELECT digest, name, {_PLACE} FROM entries JOIN packs ON packs.id = pack
+  WHERE kind != {RECIPE} AND content > 0 AND digest"""  # noqa: S608
 _OBJECTS = f"""SELECT count(*), total(size) FROM
   (SELECT max(size) AS size FROM entries WHERE kind != {CHUNK} GROUP BY digest)"""  # noqa: S608
 _CHUNKED = f"SELECT count(DISTINCT digest) FROM entries WHERE kind = {RECIPE}"  # noqa: S608
@@ -226,27 +228,35 @@ class Catalog:
 
     def packs_of(self, digests: list[Digest]) -> dict[Digest, tuple[str, int]]:
         """Return a pack for each of the objects that stands in one, and as what kind."""
-
-        def work(connection: sqlite3.Connection) -> dict[Digest, tuple[str, int]]:
-            found: dict[Digest, tuple[str, int]] = {}
-            for start in range(0, len(digests), 500):
-                part = [digest.raw for digest in digests[start : start + 500]]
-                marks = ",".join("?" * len(part))
-                query = f"SELECT digest, name, kind {_ENTRIES} IN ({marks})"
-                found.update((Digest.of_raw(row[0]), (row[1], row[2])) for row in connection.execute(query, part))
-            return found
-
-        return self.attempt(work)
+        rows = self._rows_of(digests, f"SELECT digest, name, kind {_ENTRIES}")
+        return {digest: (name, kind) for digest, (name, kind) in rows}
 
     def chunk_packs(self, chunks: list[Digest]) -> dict[Digest, str]:
         """Return a pack for each chunk that stands in one, as a chunk or as an object."""
+        return {digest: name for digest, (name,) in self._rows_of(chunks, _CHUNK_PACKS)}
 
-        def work(connection: sqlite3.Connection) -> dict[Digest, str]:
-            found: dict[Digest, str] = {}
-            for start in range(0, len(chunks), 500):
-                part = [digest.raw for digest in chunks[start : start + 500]]
-                query = f"{_CHUNK_PACKS} ({','.join('?' * len(part))})"
-                found.update((Digest.of_raw(row[0]), row[1]) for row in connection.execute(query, part))
+    def chunk_places(self, chunks: list[Digest]) -> dict[Digest, Held]:
+        """Return a place in a block for each chunk that stands in one, as a chunk or as an object."""
+        rows = self._rows_of(chunks, _CHUNK_PLACES)
+        return {digest: (name, PackEntry(digest, *place)) for digest, (name, *place) in rows}
+
+    def places_of(self, digests: list[Digest]) -> dict[str, list[PackEntry]]:
+        """Return for each pack the entries that it is said to have of these objects, each object in one pack."""
+        found: dict[str, list[PackEntry]] = {}
+        rows = dict(self._rows_of(digests, f"SELECT digest, name, {_PLACE} {_ENTRIES}"))
+        for digest, (name, *place) in rows.items():
+            found.setdefault(name, []).append(PackEntry(digest, *place))
+        return found
+
+    def _rows_of(self, digests: list[Digest], select: str) -> list[tuple[Digest, list[Any]]]:
+        """Return what is known of each of many digests, by a query that ends where their list stands."""
+
+        def work(connection: sqlite3.Connection) -> list[tuple[Digest, list[Any]]]:
+            found: list[tuple[Digest, list[Any]]] = []
+            for start in range(0, len(digests), 500):
+                part = {digest.raw: digest for digest in digests[start : start + 500]}
+                rows = connection.execute(f"{select} IN ({','.join('?' * len(part))})", list(part))
+                found += [(part[raw], row) for raw, *row in rows]
             return found
 
         return self.attempt(work)
@@ -256,23 +266,6 @@ class Catalog:
         query = f"SELECT name, digest, {_PLACE} FROM entries JOIN packs ON packs.id = pack WHERE kind = ?"  # noqa: S608
         rows = self.attempt(lambda connection: connection.execute(query, (kind,)).fetchall())
         return [(row[0], PackEntry(Digest.of_raw(row[1]), *row[2:])) for row in rows]
-
-    def places_of(self, digests: list[Digest]) -> dict[str, list[PackEntry]]:
-        """Return for each pack the entries that it is said to have of these objects, each object in one pack."""
-
-        def work(connection: sqlite3.Connection) -> dict[str, list[PackEntry]]:
-            found: dict[str, list[PackEntry]] = {}
-            for start in range(0, len(digests), 500):
-                part = {digest.raw: digest for digest in digests[start : start + 500]}
-                marks = ",".join("?" * len(part))
-                query = f"SELECT digest, name, {_PLACE} {_ENTRIES} IN ({marks})"
-                for raw, pack, *place in connection.execute(query, list(part)):
-                    digest = part.pop(raw, None)
-                    if digest is not None:
-                        found.setdefault(pack, []).append(PackEntry(digest, *place))
-            return found
-
-        return self.attempt(work)
 
     def digests(self) -> list[Digest]:
         """Return the name of every object in a known pack."""

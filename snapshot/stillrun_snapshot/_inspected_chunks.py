@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable, Iterator
 from stillrun_snapshot._found import FoundChunks
 from stillrun_snapshot._pack import PackEntry
 from stillrun_snapshot._pack_files import PackFiles, recipe_rows
+from stillrun_snapshot._whole import Whole
 from stillrun_snapshot.deferred import dataclass
 from stillrun_snapshot.digest import Digest
 from stillrun_snapshot.errors import ObjectCorrupt
@@ -29,12 +30,12 @@ def made_of_chunks(
     recipes: Iterable[tuple[str, PackEntry]],
     sound: Collection[bytes],
     damages: Iterable[ChunkDamage],
-    *,
-    full: bool,
+    whole: Whole | None,
 ) -> Iterator[Finding | tuple[Digest, int]]:
     """Yield what is wrong with objects made of chunks, and those that are sound with their sizes.
 
     recipes: with the names of their packs. sound: chunks, and objects that may stand for one.
+    whole: objects that were hashed; None when nothing is to be.
     """
     users: dict[Digest, list[Digest]] = {}
     told: set[tuple[str, Digest]] = set()
@@ -48,7 +49,9 @@ def made_of_chunks(
                 users.setdefault(chunk, []).append(entry.digest)
             if lacking:
                 told.add((f"packs/{name}.pack", entry.digest))
-            problem = _problem(store, entry, data, rows, lacking, full=full)
+            problem = _problem(entry, data, rows, lacking)
+            if problem is None and whole is not None and (name, entry.digest) not in whole.objects:
+                problem = _whole_problem(store, entry, data or b"")
             yield (
                 (entry.digest, entry.size)
                 if problem is None
@@ -69,22 +72,17 @@ def made_of_chunks(
             )
 
 
-def _problem(
-    store: Store,
-    entry: PackEntry,
-    data: bytes | None,
-    rows: list[tuple[Digest, int]],
-    lacking: list[Digest],
-    *,
-    full: bool,
-) -> str | None:
+def _problem(entry: PackEntry, data: bytes | None, rows: list[tuple[Digest, int]], lacking: list[Digest]) -> str | None:
     if data is None or not rows:
         return f"what says of which chunks it is made, near byte {entry.offset + entry.start:,}, cannot be read"
     if lacking:
         return f"of {len(rows):,} chunks that it is made of, {len(lacking):,} are damaged or missing: {lacking[0].hex[:12]}…"
-    if full:
-        try:
-            FoundChunks(data, entry.digest, store.root, store.chunk).verify()
-        except ObjectCorrupt:
-            return "the chunks that are said to make it make something else"
+    return None
+
+
+def _whole_problem(store: Store, entry: PackEntry, recipe: bytes) -> str | None:
+    try:
+        FoundChunks(recipe, entry.digest, store.root, store.chunk).verify()
+    except ObjectCorrupt:
+        return "the chunks that are said to make it make something else"
     return None

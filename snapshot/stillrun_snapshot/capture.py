@@ -8,13 +8,13 @@ import time
 from collections.abc import Collection, Iterable
 from dataclasses import field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 from stillrun_snapshot._folder import list_folder
 from stillrun_snapshot._git import GitState, git_diff, git_remotes, git_state, work_tree_of
 from stillrun_snapshot.deferred import dataclass
 from stillrun_snapshot.digest import Digest, digest_of
-from stillrun_snapshot.errors import CaptureError
+from stillrun_snapshot.errors import CaptureError, StoreError
 from stillrun_snapshot.selection import IGNORE_FILE, CaptureLimits, IgnoreRules, LeftOut, is_secret
 from stillrun_snapshot.statcache import StatCache
 from stillrun_snapshot.store import LOOSE_MIN, Store
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["CaptureLimits", "Captured", "LeftOut", "capture_code", "capture_tree"]
 
 _SCHEMA = "stillrun/code/1"
+_TREE = "tree"  # a fact: the records of its folders
 
 
 @dataclass(frozen=True)
@@ -193,7 +194,7 @@ class _Capture:
             self.left_out.append(LeftOut(path, status.st_size, "a link that leads out of the folder"))
 
     def _take_files(self, base: str, regular: list[tuple[str, os.stat_result]], own: str | None) -> None:
-        known = {path: digest for path, status in regular if (digest := self.cache.digest(path, status))}
+        known = {path: digest for path, status in regular if (digest := self.cache.digest(path, status, self.allowed))}
         absent = self.store.absent(known.values())
         for path, status in regular:
             digest = known.get(path)
@@ -229,26 +230,25 @@ class _Capture:
     def _read_scanning(
         self, base: str, path: str, status: os.stat_result, allowed: Collection[str]
     ) -> tuple[Digest, int]:
-        """Look through a file before it is kept. One with findings, allowed or not, is looked through each time."""
+        """Look through a file before it is kept."""
         from stillrun_snapshot.secret_scan import is_program, scan, worth_scanning  # not where nothing is new
 
-        now = time.time_ns()
+        now, rules = time.time_ns(), list[str]()
         if not worth_scanning(path, status.st_size):
             digest = self.store.put_file(Path(f"{base}{path}"), limit=self.limits.for_file(path))
         else:
             descriptor = os.open(base + path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
             with open(descriptor, "rb", buffering=0) as stream:
-                data = stream.read(self.limits.for_file(path) + 1) if status.st_size else b""
+                data = _read_within(stream, self.limits.for_file(path), status.st_size, path)
             found = scan(data, path, program=is_program(path))
             refused = [each for each in found if each.rule not in allowed]
             self.findings += refused
             if refused:
                 return digest_of(data), len(data)  # nothing of it is put: the capture ends without a tree
             digest = self.store.put(data, compress=True)
-            if found:
-                return digest, len(data)
+            rules = [each.rule for each in found]
         size = self.store.size(digest)
-        self.cache.add(path, status, digest, now)
+        self.cache.add(path, status, digest, now, rules)
         return digest, size
 
     def refuse_secrets(self, own: str) -> None:
@@ -256,14 +256,24 @@ class _Capture:
         if self.findings:
             from stillrun_snapshot.secret_scan import refuse
 
+            self.cache.forget_fact(_TREE)  # it was of other files than those that were read by now
             self.cache.save()
             refuse(self.findings, f"the code of {own}", len(self.entries))
 
     # -- putting -------------------------------------------------------------------------------------------------
 
     def put(self) -> Digest:
-        """Keep the tree of all that was taken."""
-        return put_tree(self.store, self.entries)
+        """Keep the tree of all that was taken; where nothing has changed since the last time, it is known."""
+        links = sorted((path, entry.target) for path, entry in self.entries.items() if isinstance(entry, LinkEntry))
+        source = digest_of(repr((len(self.entries), links)).encode())
+        known = self.cache.fact(_TREE, source) if self.cache.as_before else None
+        records = [Digest(text) for text in (known or "").split()]
+        if records and not self.store.absent(records):
+            return records[-1]
+        records = []
+        tree = put_tree(self.store, self.entries, records)
+        self.cache.add_fact(_TREE, source, " ".join(records))
+        return tree
 
     def sorted_left_out(self) -> list[LeftOut]:
         """Return what was left out, by path."""
@@ -298,6 +308,16 @@ class _Capture:
             if own and scan(own, "", allowed=self.allowed, program=True):
                 without = without | {path}
         return git_diff(self.root, state, without)
+
+
+def _read_within(stream: BinaryIO, limit: int, size: int, path: str) -> bytes:
+    """Return all of a file that had ``size`` bytes a moment ago; StoreError when it has grown beyond ``limit`` since."""
+    data = stream.read(size + 1)
+    if len(data) > size:
+        data += stream.read(limit + 1 - len(data))
+    if len(data) > limit:
+        raise StoreError(f"{path} grew beyond the {limit:,} bytes allowed for it while it was read. Run again.")
+    return data
 
 
 def _told(path: str) -> str:

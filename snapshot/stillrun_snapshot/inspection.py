@@ -6,14 +6,14 @@ that is wrong.
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import field
 from itertools import chain, groupby
 from operator import itemgetter
 from pathlib import Path
 
+from stillrun_snapshot._ahead import results_ahead
 from stillrun_snapshot._catalog import Row
 from stillrun_snapshot._inspected_chunks import ChunkDamage, made_of_chunks
 from stillrun_snapshot._layout import FORMAT, expected_mark
@@ -22,6 +22,7 @@ from stillrun_snapshot._marking import PackFile, pack_files
 from stillrun_snapshot._pack import CHUNK, OBJECT, RECIPE, PackEntry
 from stillrun_snapshot._pieces import PackScan, Piece, has_blocks, mapped, sound_data
 from stillrun_snapshot._remembered import Remembered, remembered
+from stillrun_snapshot._whole import Whole, hashed_whole
 from stillrun_snapshot.deferred import dataclass
 from stillrun_snapshot.digest import Digest, digest_of, digest_of_file
 from stillrun_snapshot.errors import StoreError
@@ -32,7 +33,6 @@ from stillrun_snapshot.store import STORE_MARK, Store
 __all__ = ["Finding", "FindingKind", "Inspection", "Remembered", "inspect", "remembered"]
 
 _THREADS = 2
-_AHEAD = 4  # files that are looked at, or were, before what is found of them is taken
 _ANEW = "; it was made anew"
 _UNPACKED = "cache/unpacked"
 _NAMES = 5  # objects that a sentence about many names
@@ -68,9 +68,10 @@ def inspect(store: Store, before: Remembered, *, full: bool, told: Told = lambda
     found.findings += _log(store, before, found)
     packs = pack_files(store.root)
     chunks, recipes, damages = set[bytes](), list[tuple[str, PackEntry]](), list[ChunkDamage]()
-    work: Iterator[_Packed | _File] = chain((_Packed(pack, full) for pack in packs), _files(store, full))
     with ThreadPoolExecutor(_THREADS) as pool:
-        for each, look in _looked_at(pool, work):
+        whole = hashed_whole(store, pool, told) if full else Whole()
+        work: Iterator[_Packed | _File] = chain((_Packed(pack, full, whole) for pack in packs), _files(store, full))
+        for each, look in results_ahead(pool, work, lambda each: each.look):
             found.findings += look.findings
             damages += look.broken
             chunks |= look.chunks
@@ -78,7 +79,7 @@ def inspect(store: Store, before: Remembered, *, full: bool, told: Told = lambda
             found.sizes.update(look.sizes)
             told(each.name, each.size)
             found.size += each.size
-    for one in made_of_chunks(store, recipes, chunks | found.sizes.keys(), damages, full=full):
+    for one in made_of_chunks(store, recipes, chunks | found.sizes.keys(), damages, whole if full else None):
         if isinstance(one, Finding):
             found.findings.append(one)
         else:
@@ -104,24 +105,13 @@ class _Look:
     recipes: list[tuple[str, PackEntry]] = field(default_factory=list)  # with the names of their packs
 
 
-def _looked_at(pool: ThreadPoolExecutor, work: Iterable[_Packed | _File]) -> Iterator[tuple[_Packed | _File, _Look]]:
-    """Look at files in threads, few ahead: what is found of one takes memory until it is asked for."""
-    waiting: deque[tuple[_Packed | _File, Future[_Look]]] = deque()
-    for each in work:
-        waiting.append((each, pool.submit(each.look)))
-        if len(waiting) > _AHEAD:
-            first, job = waiting.popleft()
-            yield first, job.result()
-    for first, job in waiting:
-        yield first, job.result()
-
-
 @dataclass(frozen=True)
 class _Packed:
     """One pack to be looked at."""
 
     pack: PackFile
     full: bool
+    whole: Whole
 
     @property
     def name(self) -> str:
@@ -141,10 +131,14 @@ class _Packed:
         )
         if self.full and scan.size:
             with mapped(self.pack.now_at()) as view:
-                for piece, data in sound_data(view, scan.pieces):
+                for piece, data in sound_data(view, (piece for piece in scan.pieces if not self._is_known(piece))):
                     if data is None:
                         self._note(piece, found)
         return found
+
+    def _is_known(self, piece: Piece) -> bool:
+        """Whether the bytes of a chunk, where it stands here, were hashed as a part of an object."""
+        return piece.kind == CHUNK and (self.pack.name, piece.offset, piece.start) in self.whole.chunks
 
     def _ends(self, scan: PackScan) -> Iterator[Finding]:
         for start, end in scan.damaged:

@@ -85,6 +85,7 @@ class _Tail:
 
 
 _START = _Tail(0, 0, _FIRST, 0)
+_LAST = "\U0010ffff"  # behind every name
 
 
 class RefLog:
@@ -143,16 +144,39 @@ class RefLog:
 
     def names(self, prefix: str = "") -> Iterator[tuple[str, Digest]]:
         """Yield refs whose name starts with ``prefix``, and what they point at, sorted by name."""
-        query = "SELECT name, digest FROM refs WHERE name >= ? AND substr(name, 1, ?) = ? ORDER BY name"
+        for name, digest in self._rows("name >= ? AND name < ? ORDER BY name", prefix, prefix + _LAST):
+            yield name, Digest(digest)
+
+    def newest(self, prefix: str) -> Iterator[tuple[str, Digest]]:
+        """Yield refs whose name starts with ``prefix``, last name first, which for runs is the newest first.
+
+        They are read as they are asked for, so that the first of very many come at once.
+        """
+        count, rows = 16, [(prefix + _LAST, "")]
+        while rows:
+            before, count = rows[-1][0], min(count * 4, 4096)
+            rows = self._rows("name >= ? AND name < ? ORDER BY name DESC LIMIT ?", prefix, before, count)
+            for name, digest in rows:
+                yield name, Digest(digest)
+
+    def parts(self, prefix: str) -> list[str]:
+        """Return what stands between ``prefix`` and the next '/' in names of refs, sorted; one look for each answer."""
+        found: list[str] = []
+        after = prefix
+        while rows := self._rows("name >= ? AND name < ? ORDER BY name LIMIT 1", after, prefix + _LAST):
+            found.append(rows[0][0][len(prefix) :].partition("/")[0])
+            after = f"{prefix}{found[-1]}/{_LAST}"
+        return found
+
+    def _rows(self, where: str, *values: object) -> list[tuple[str, str]]:
+        query = f"SELECT name, digest FROM refs WHERE {where}"  # noqa: S608  # our own words
 
         def work(connection: sqlite3.Connection) -> list[tuple[str, str]]:
             self._catch_up(connection)
-            return connection.execute(query, (prefix, len(prefix), prefix)).fetchall()
+            return connection.execute(query, values).fetchall()
 
         with self._lock:
-            rows = self._catalog.attempt(work)
-        for name, digest in rows:
-            yield name, Digest(digest)
+            return self._catalog.attempt(work)
 
     def events(self) -> Iterator[RefEvent]:
         """Yield every change since the store was made, oldest first; raises StoreError at a line that is not one."""

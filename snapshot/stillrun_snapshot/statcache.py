@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Collection, Iterable
 from dataclasses import field
 from pathlib import Path
 
@@ -25,7 +26,9 @@ class StatCache:
 
     path: Path
     root: str
-    known: dict[str, list[object]] = field(default_factory=dict)  # path -> [*stamp, digest]
+    known: dict[str, list[object]] = field(
+        default_factory=dict
+    )  # path -> [*stamp, digest, *rules that found something]
     fresh: dict[str, list[object]] = field(default_factory=dict)  # seen in this capture
     facts: dict[str, list[str]] = field(default_factory=dict)  # name -> [what it was derived from, value]
     changed: bool = False
@@ -49,20 +52,33 @@ class StatCache:
             return cls(path, str(root))
         return cls(path, str(root), known=known, facts=facts)
 
-    def digest(self, path: str, status: os.stat_result) -> Digest | None:
-        """Return the digest of a file that is as it was when it was read."""
+    def digest(self, path: str, status: os.stat_result, allowed: Collection[str] | None = None) -> Digest | None:
+        """Return the digest of a file that is as it was when it was read.
+
+        allowed: rules whose findings in it are no reason to look again; None: no finding is.
+        """
         entry = self.known.get(path)
-        if not isinstance(entry, list) or len(entry) != 6 or entry[:5] != [*_stamp(status)]:
+        if not isinstance(entry, list) or len(entry) < 6 or entry[:5] != [*_stamp(status)]:
+            return None
+        if len(entry) > 6 and allowed is not None and not all(rule in allowed for rule in entry[6:]):
             return None
         self.fresh[path] = entry
         return Digest(str(entry[5]))
 
-    def add(self, path: str, status: os.stat_result, digest: Digest, now_ns: int) -> None:
-        """Remember a file read after ``status`` was taken; one written just before may change unseen, it is not."""
+    @property
+    def as_before(self) -> bool:
+        """Whether the files that were asked for are those of the last time, all of them unchanged."""
+        return not self.changed and len(self.fresh) == len(self.known)
+
+    def add(self, path: str, status: os.stat_result, digest: Digest, now_ns: int, found: Iterable[str] = ()) -> None:
+        """Remember a file read after ``status`` was taken; one written just before may change unseen, it is not.
+
+        found: rules that found something in it.
+        """
         self.changed = True
         margin = _COARSE_MARGIN_NS if status.st_mtime_ns % 1_000_000_000 == 0 else _MARGIN_NS
         if max(status.st_mtime_ns, status.st_ctime_ns) + margin < now_ns:
-            self.fresh[path] = [*_stamp(status), str(digest)]
+            self.fresh[path] = [*_stamp(status), str(digest), *sorted(set(found))]
 
     def fact(self, name: str, source: str) -> str | None:
         """Return a value derived earlier from the same source."""
@@ -74,9 +90,13 @@ class StatCache:
         self.facts[name] = [source, value]
         self.changed = True
 
+    def forget_fact(self, name: str) -> None:
+        """Remember no longer what was derived."""
+        self.facts.pop(name, None)
+
     def save(self) -> None:
         """Write what was seen, if anything is new; a cache that cannot be written is none."""
-        if not self.changed and len(self.fresh) == len(self.known):
+        if self.as_before:
             return
         content = {"version": _VERSION, "root": ascii(self.root), "files": self.fresh, "facts": self.facts}
         data = json.dumps(content, separators=(",", ":")).encode()

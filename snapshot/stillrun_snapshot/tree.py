@@ -43,8 +43,11 @@ class _Folder:
 Entry = FileEntry | LinkEntry
 
 
-def put_tree(store: Store, files: Mapping[str, Entry]) -> Digest:
-    """Keep the folder that holds ``files`` (relative path with '/' to entry) and return its record's digest."""
+def put_tree(store: Store, files: Mapping[str, Entry], put: list[Digest] | None = None) -> Digest:
+    """Keep the folder that holds ``files`` (relative path with '/' to entry) and return its record's digest.
+
+    put: gets the digests of all records of folders, the tree's own among them.
+    """
     root: dict[str, Any] = {}
     folders: dict[str, dict[str, Any]] = {"": root}
     for path, entry in files.items():
@@ -59,7 +62,7 @@ def put_tree(store: Store, files: Mapping[str, Entry]) -> Digest:
         if name in folder:
             raise StoreError(f"{path!r} is both a file and a folder of the same tree.")
         folder[name] = entry
-    return _put_folder(store, root)
+    return _put_folder(store, root, [] if put is None else put)
 
 
 def tree_files(store: Store, tree: Digest) -> Iterator[tuple[str, Entry]]:
@@ -110,14 +113,15 @@ def _folder_at(root: dict[str, Any], path: str) -> dict[str, Any]:
     return folder
 
 
-def _put_folder(store: Store, folder: dict[str, Any]) -> Digest:
+def _put_folder(store: Store, folder: dict[str, Any], put: list[Digest]) -> Digest:
     entries = []
     for name, entry in sorted(folder.items(), key=lambda item: item[0].encode()):
         if isinstance(entry, dict):
-            entries.append({"name": name, "type": "tree", "digest": _put_folder(store, entry)})
+            entries.append({"name": name, "type": "tree", "digest": _put_folder(store, entry, put)})
         else:
             entries.append({"name": name, **_entry_record(entry)})
-    return store.put_record({"schema": _SCHEMA, "entries": entries})
+    put.append(store.put_record({"schema": _SCHEMA, "entries": entries}))
+    return put[-1]
 
 
 def _entry_record(entry: Entry) -> dict[str, Any]:

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import io
 import os
 import shutil
 import socket
 import subprocess
 import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,9 +14,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stillrun_snapshot.capture import Captured, CaptureLimits, capture_code, capture_tree
+from stillrun_snapshot.capture import Captured, CaptureLimits, _read_within, capture_code, capture_tree
 from stillrun_snapshot.digest import digest_of
-from stillrun_snapshot.errors import CaptureError
+from stillrun_snapshot.errors import CaptureError, StoreError
+from stillrun_snapshot.secret_scan import SecretFound
 from stillrun_snapshot.statcache import StatCache
 from stillrun_snapshot.store import Store
 from stillrun_snapshot.tree import FileEntry, LinkEntry, tree_files
@@ -457,3 +460,55 @@ def test_git_is_asked_twice_for_an_unchanged_flow(
     monkeypatch.setattr(subprocess.Popen, "__init__", counting)
     capture_code(store, repository / "flows/flow.py")
     assert len(started) == 2
+
+
+def test_a_file_that_grows_while_it_is_read_is_read_whole_or_refused() -> None:
+    assert _read_within(io.BytesIO(b"four"), 8, 2, "a.py") == b"four"
+    with pytest.raises(StoreError, match=r"a\.py grew beyond the 3 bytes"):
+        _read_within(io.BytesIO(b"four"), 3, 2, "a.py")
+
+
+def test_limits_far_beyond_memory_cost_nothing(tmp_path: Path) -> None:
+    (tmp_path / "flow.py").write_text("x = 1\n")
+    limits = CaptureLimits(source_file=1 << 40, data_file=1 << 40)
+    with Store.open(tmp_path / "store") as store:
+        assert capture_code(store, tmp_path / "flow.py", limits=limits).files == 1
+
+
+def test_an_unchanged_tree_is_known_and_kept_again_when_its_records_are_gone(tmp_path: Path, store: Store) -> None:
+    folder = tmp_path / "code"
+    (folder / "sub").mkdir(parents=True)
+    for name in ("flow.py", "sub/a.py", "sub/b.py"):
+        (folder / name).write_text(name)
+        os.utime(folder / name, (1, 1))
+    time.sleep(0.2)  # a file that was made this moment is read again
+    first = capture_code(store, folder / "flow.py")
+    assert capture_code(store, folder / "flow.py") == first
+    (folder / "sub/link").symlink_to("a.py")
+    linked = capture_code(store, folder / "flow.py")
+    assert dict(tree_files(store, linked.tree)) == {
+        **dict(tree_files(store, first.tree)),
+        "sub/link": LinkEntry("a.py"),
+    }
+    (folder / "sub/link").unlink()
+    assert capture_code(store, folder / "flow.py").tree == first.tree
+    with Store.open(tmp_path / "other") as other:
+        shutil.copytree(store.root / "cache", other.root / "cache", dirs_exist_ok=True)
+        again = capture_code(other, folder / "flow.py")
+        assert again.tree == first.tree and dict(tree_files(other, again.tree)) == dict(tree_files(store, first.tree))
+
+
+def test_a_tree_is_not_that_of_before_when_files_between_were_refused(tmp_path: Path, store: Store) -> None:
+    flow, other = tmp_path / "code/flow.py", tmp_path / "code/other.py"
+    flow.parent.mkdir()
+    flow.write_text("x = 1\n")
+    other.write_text("y = 1\n")
+    time.sleep(0.2)
+    first = capture_code(store, flow)
+    other.write_text("aws_access_key_id = 'AKIAIOSFODNN7EXAMPLF'\n")
+    time.sleep(0.2)
+    with pytest.raises(SecretFound):
+        capture_code(store, flow)
+    other.unlink()
+    alone = capture_code(store, flow)
+    assert alone.tree != first.tree and [path for path, _ in tree_files(store, alone.tree)] == ["flow.py"]

@@ -2,11 +2,14 @@ from __future__ import annotations
 
 import json
 import subprocess
+import tempfile
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from stillrun_snapshot.digest import Digest, digest_of
 from stillrun_snapshot.errors import ObjectMissing, RefConflict, StoreError
@@ -208,3 +211,29 @@ with Store.open(Path(sys.argv[1])) as store:
         assert [name for name, _ in store.refs.names()] == ["a"] and store.refs.length() == length
     assert process.wait() == 0
     assert [name for name, _ in store.refs.names()] == ["a", "b"]
+
+
+@settings(deadline=None, max_examples=25)
+@given(
+    st.sets(st.from_regex(r"[a-d]{1,2}(/[a-dü\u07ff\U0001f600-]{1,3}){1,2}", fullmatch=True), max_size=30),
+    st.sampled_from(["", "a", "a/", "b/", "ab/c"]),
+)
+def test_names_from_both_ends_and_their_parts_agree(names: set[str], prefix: str) -> None:
+    with tempfile.TemporaryDirectory() as folder, Store.open(Path(folder)) as store:
+        digest = store.put(b"x")
+        if names:
+            store.refs.set([RefChange(name, digest) for name in sorted(names)])
+        wanted = sorted((name for name in names if name.startswith(prefix)), key=str.encode)
+        assert [name for name, _ in store.refs.names(prefix)] == wanted
+        assert [name for name, _ in store.refs.newest(prefix)] == wanted[::-1]
+        assert store.refs.parts(prefix) == sorted(
+            {name[len(prefix) :].split("/")[0] for name in wanted}, key=str.encode
+        )
+
+
+def test_the_newest_of_many_names_come_in_pages_without_gaps(store: Store) -> None:
+    digest = store.put(b"x")
+    store.refs.set([RefChange(f"runs/A/{number:04}", digest) for number in range(500)])
+    assert [name[-4:] for name, _ in store.refs.newest("runs/A/")] == [
+        f"{number:04}" for number in reversed(range(500))
+    ]

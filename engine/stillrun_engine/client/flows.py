@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
+from itertools import islice
 from typing import Any
 
 from stillrun_engine.archive import KeptRun
@@ -106,11 +107,10 @@ class Flow(Named):
         """The runs with all their tags, the newest first; read in groups that grow, for most look at few."""
         store = session().store
         changed = dict(store.refs.names(f"tags/{self.id}/"))
-        known = sorted(store.refs.names(f"{session().runs}/{self.id}/"), reverse=True)
-        start, count = 0, 1
-        while start < len(known):
-            group = known[start : start + count]
-            start, count = start + count, min(count * 4, _GROUP)
+        known = store.refs.newest(f"{session().runs}/{self.id}/")
+        count = 1
+        while group := list(islice(known, count)):
+            count = min(count * 4, _GROUP)
             data = store.get_many([*(digest for _, digest in group), *_tags_in(group, changed)])
             for name, digest in group:
                 record = parse_record(data[digest], "stillrun/run/1")
@@ -146,4 +146,4 @@ def _tags_ref(run: str) -> str:
 def _flows() -> list[str]:
     """Names of the flows that have run."""
     looked_at = session()
-    return sorted({name.split("/")[1] for name, _ in looked_at.store.refs.names(f"{looked_at.runs}/")})
+    return looked_at.store.refs.parts(f"{looked_at.runs}/")

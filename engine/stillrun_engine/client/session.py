@@ -94,9 +94,7 @@ class Session:
     def run(self, flow: str, run: str) -> KeptRun:
         """A run by its name; 'latest' and unique beginnings are names too. Read anew: it may have gone on."""
         if run == LATEST and self.runs != "runs":
-            run = max(
-                (name.rsplit("/", 1)[1] for name, _ in self.store.refs.names(f"{self.runs}/{flow}/")), default=run
-            )
+            run = next((name.rsplit("/", 1)[1] for name, _ in self.store.refs.newest(f"{self.runs}/{flow}/")), run)
         digest = None if run == LATEST else self.store.refs.get(f"{self.runs}/{flow}/{run}")
         if digest is not None:
             return KeptRun(self.store, Pathspec(flow, run), digest, self.store.get_record(digest, "run"))

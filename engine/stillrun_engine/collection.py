@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from stillrun_engine.archive import runs
+from stillrun_engine.archive import newest_runs
 from stillrun_engine.named_locks import pinned
 from stillrun_envs.upkeep import Collected, built_trees, collect
 from stillrun_snapshot.checkout import checkouts, drop_checkout
 from stillrun_snapshot.deferred import dataclass
 from stillrun_snapshot.digest import Digest
 from stillrun_snapshot.garbage import Found, Garbage, find_garbage
+from stillrun_snapshot.lease import leases_held
 from stillrun_snapshot.store import Store
 from stillrun_snapshot.sweeping import sweep
 from stillrun_snapshot.upkeep import upkeep
@@ -50,7 +51,9 @@ def collect_garbage(
 
 def _origins(store: Store) -> Iterator[Digest]:
     """The runs that runs in progress came from: those may read them still, though their records only mention them."""
-    for run in runs(store):
+    if not leases_held(store.root):
+        return  # no run is in progress
+    for run in newest_runs(store):
         if run.record["status"] == "running" and run.status == "running" and run.record["origin"]:
             yield Digest(run.record["origin"]["record"])
 

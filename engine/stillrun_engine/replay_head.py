@@ -15,7 +15,7 @@ from stillrun_engine.desk import Identity
 from stillrun_engine.errors import ReplayRefused, error_of
 from stillrun_engine.history import new_run_id
 from stillrun_engine.local import LocalExecutor
-from stillrun_engine.machine import machine_facts
+from stillrun_engine.machine import machine_facts, user_of
 from stillrun_engine.parts import keep_output
 from stillrun_engine.pathspec import nearest
 from stillrun_engine.policy import Policy
@@ -119,11 +119,13 @@ def _typed(text: str) -> str:
 
 
 def identity_of(run: KeptRun, parameters: Mapping[str, str], cwd: Path, *, offline: bool) -> Identity:
-    """What `current` shows: what it showed to the original."""
-    record = run.record
+    """What `current` shows: what it showed to the original, also where what is replayed is a replay itself."""
+    name, record = run.pathspec, run.record
+    while record["kind"] == "replay" and run.store.has(Digest(record["origin"]["record"])):
+        name, record = record["origin"]["run"], run.store.get_record(Digest(record["origin"]["record"]), "run")
     origin = record["origin"]["run"].split("/")[1] if record["origin"] and record["kind"] == "run" else None
     tags = tuple(record.get("tags", ()))
-    return Identity(run.spec.flow, str(run.spec.run), parameters, cwd, offline, record["user"], origin, tags)
+    return Identity(run.spec.flow, name.split("/")[1], parameters, cwd, offline, record["user"], origin, tags)
 
 
 def head_of(run: KeptRun, request: ReplayRequest, changed: Changed, clock: Clock) -> dict[str, Any]:
@@ -159,7 +161,7 @@ def head_of(run: KeptRun, request: ReplayRequest, changed: Changed, clock: Clock
             "keep_packages": run.record["settings"].get("keep_packages", "all"),
         },
         "machine": machine_facts(),
-        "user": None,
+        "user": user_of(request.caller.variables),
         "captured": run.record.get("captured", False),
         "not_kept": run.record.get("not_kept", []),
         "failure": None,

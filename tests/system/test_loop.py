@@ -7,6 +7,7 @@ import pickle
 import sys
 from pathlib import Path
 
+from pytest import MonkeyPatch
 from tests.conftest import Commands
 
 LINE = """
@@ -157,6 +158,37 @@ def test_a_replay_of_everything_a_step_or_a_task_is_identical(stillrun: Commands
             assert entry["verdict"] == "identical"
             assert entry["original"] == entry["replayed"]
             assert {"step", "task", "name"} <= set(entry)
+
+
+WHO = """
+from stillrun import FlowSpec, current, step
+
+
+class Who(FlowSpec):
+    @step
+    def start(self):
+        self.seen = (current.run_id, current.username)
+        self.next(self.end)
+
+    @step
+    def end(self):
+        pass
+
+
+if __name__ == "__main__":
+    Who()
+"""
+
+
+def test_it_is_recorded_who_replayed_while_steps_see_who_ran(stillrun: Commands, monkeypatch: MonkeyPatch) -> None:
+    stillrun.write("who.py", WHO)
+    name, people = "", ("ada", "grace", "alan")
+    for place, user in enumerate(people):
+        monkeypatch.setenv("LOGNAME", user)
+        done = stillrun("replay", name, "--json") if place else stillrun("run", "who.py", "--json")
+        assert done.code == 0, done.out
+        name = done.json["replay" if place else "run"]
+        assert stillrun("show", name, "--json").json["user"] == user
 
 
 def test_a_replay_runs_the_recorded_code_whatever_the_file_says_now(stillrun: Commands) -> None:

@@ -12,11 +12,13 @@ import click
 from stillrun_cli.audit_check import checking_options, print_check
 from stillrun_cli.audit_sign import signing_options, write_signed
 from stillrun_cli.console import clean, common_options, paint, print_json, size, word
+from stillrun_cli.key import trusted_keys
 from stillrun_cli.progress import hashing_progress
 from stillrun_cli.settings import open_store
 from stillrun_engine.archive import KeptRun, open_run
 from stillrun_engine.errors import EngineError
 from stillrun_engine.pathspec import parse_pathspec
+from stillrun_reports.evidence.licence import checked_licence
 from stillrun_reports.formats import FORMATS, write_formats
 from stillrun_reports.report import is_sound, report_of
 from stillrun_snapshot.digest import digest_of
@@ -37,6 +39,12 @@ _FORMATS_TOLD = "Write only this form of it; may be repeated. One of: " + ", ".j
 @click.option(
     "--format", "formats", type=click.Choice(list(FORMATS)), multiple=True, help=_FORMATS_TOLD, metavar="FORMAT"
 )
+@click.option(
+    "--licence",
+    "--license",
+    metavar="ID|URL",
+    help="The licence of the run's code and data, stated in the crate and the report: an SPDX identifier, or an address.",
+)
 @click.option("--no-check", is_flag=True, help="Do not hash the run's objects; the report says so.")
 @checking_options
 @signing_options
@@ -49,6 +57,7 @@ def audit_command(
     compare: str | None,
     out: Path | None,
     formats: tuple[str, ...],
+    licence: str | None,
     no_check: bool,
     evidence: Path | None,
     trusted: tuple[Path, ...],
@@ -64,6 +73,7 @@ def audit_command(
         return print_check(ctx, evidence, trusted, as_json)
     if pathspec is None:
         raise click.UsageError("name a run, FLOW/RUN, or with --check a folder of evidence.")
+    stated = checked_licence(licence) if licence is not None else None
     store = open_store(ctx)
     run = open_run(store, parse_pathspec(pathspec, least=2, most=2))
     other = open_run(store, parse_pathspec(compare, least=2, most=2)) if compare else None
@@ -74,6 +84,8 @@ def audit_command(
             replay=replay,
             compare=other,
             check=not no_check,
+            trusted=trusted_keys(trusted),
+            licence=stated,
             told=lambda one, count: told(one.purpose, count),
         )
     folder = out if out is not None else Path(_folder_name(run.pathspec))

@@ -25,7 +25,7 @@ def checking_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """--check DIR and --trust FILE."""
     told = "Write nothing: check the evidence in DIR against its own records, and the store where it has the run."
     check = click.option("--check", "evidence", metavar="DIR", type=_folder, help=told)
-    trust = "With --check: a public key that you were handed; its signature is then demanded."
+    trust = "A public key that you were handed; its signature, of the run or of the evidence, is then demanded."
     return check(click.option("--trust", "trusted", multiple=True, metavar="FILE", type=_file, help=trust)(function))
 
 

@@ -21,7 +21,16 @@ from stillrun_snapshot.record import canonical_bytes, parse_record
 from stillrun_snapshot.refs import RefChange
 from stillrun_snapshot.store import Store
 
-__all__ = ["CheckedSignature", "Keys", "SignRefused", "keys_of", "sign_run", "signatures_of", "statement_facts"]
+__all__ = [
+    "CheckedSignature",
+    "Keys",
+    "SignRefused",
+    "keys_held",
+    "keys_of",
+    "sign_run",
+    "signatures_of",
+    "statement_facts",
+]
 
 STATEMENT_TYPE = "application/vnd.stillrun.statement+json"
 Standing = Literal["sound", "stranger", "revoked", "stale", "unsound"]
@@ -36,7 +45,7 @@ class CheckedSignature:
     """One signature and how it stands.
 
     standing: 'sound'; 'stranger': sound, by a key that is none of those trusted; 'revoked'; 'stale': over another record of
-    the run; 'unsound'. told: that in a sentence. line: of the log, counted from 1.
+    the run; 'unsound'. told: that in a sentence. record: what it covers. line: of the log, counted from 1.
     """
 
     ref: str
@@ -46,6 +55,7 @@ class CheckedSignature:
     signer: str = ""
     meaning: str = ""
     time: str = ""
+    record: str = ""
     line: int | None = None
 
     @property
@@ -69,6 +79,16 @@ def keys_of(store: Store, trusted: Iterable[PublicKey] = ()) -> Keys:
     for key in handed:
         known.setdefault(key.keyid, KnownKey(key, "", "", None, None))
     return Keys(known, frozenset(key.keyid for key in handed) if handed else None)
+
+
+def keys_held(store: Store, trusted: Iterable[PublicKey] = ()) -> tuple[Keys, str | None]:
+    """``keys_of``; where a key of the store is not what it says, only what was handed over, and what is wrong."""
+    handed = list(trusted)
+    try:
+        return keys_of(store, handed), None
+    except StillrunError as error:
+        known = {key.keyid: KnownKey(key, "", "", None, None) for key in handed}
+        return Keys(known, frozenset(known)), f"a key of the store: {error}"
 
 
 def sign_run(run: KeptRun, key: PrivateKey, signer: str, meaning: str, *, clock: Clock = utc_now) -> str:
@@ -125,7 +145,7 @@ def _checked(run: KeptRun, ref: str, digest: Digest, keys: Keys, tree: LogTree) 
     standing, why = _standing(run, str(subject), str(covered), keys.known[keyid], place, tree)
     if standing == "sound" and keys.trusted is not None and keyid not in keys.trusted:
         standing, why = "stranger", f"the key {keyid[:16]} is none of those you trust."
-    return CheckedSignature(ref, keyid, standing, why, line=line, **facts)
+    return CheckedSignature(ref, keyid, standing, why, record=str(covered), line=line, **facts)
 
 
 def _standing(

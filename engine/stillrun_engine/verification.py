@@ -9,7 +9,7 @@ from typing import Any
 from stillrun_engine.archive import KeptRun, open_run
 from stillrun_engine.closure import Damage, Needed, check_objects, needed_objects
 from stillrun_engine.pathspec import Pathspec
-from stillrun_engine.signing import CheckedSignature, Keys, keys_of, signatures_of
+from stillrun_engine.signing import CheckedSignature, keys_held, signatures_of
 from stillrun_snapshot.checkpoint import Agreement, Note, agreement
 from stillrun_snapshot.deferred import dataclass
 from stillrun_snapshot.digest import Digest
@@ -107,18 +107,9 @@ class _Check:
         self._state: dict[str, Digest] = {}  # refs, as the log has them
         self._redacted: dict[Digest, Tombstone] = {}
         self.tree = LogTree(store.root, anew=asked.full or asked.note is not None)
-        self.keys = self._keys()
-
-    def _keys(self) -> Keys:
-        """The keys of the store; where one is not what it says, all that signatures can be checked with is what was handed."""
-        try:
-            return keys_of(self.store, self.asked.trusted)
-        except StillrunError as error:
-            self.found.problems.append(f"a key of the store: {error}")
-            handed = {key.keyid: key for key in self.asked.trusted}
-            from stillrun_snapshot.keys import KnownKey
-
-            return Keys({keyid: KnownKey(key, "", "", None, None) for keyid, key in handed.items()}, frozenset(handed))
+        self.keys, problem = keys_held(store, asked.trusted)
+        if problem is not None:
+            self.found.problems.append(problem)
 
     def log(self) -> None:
         """Follow the whole chain; compare it with what the checkpoint stands for."""

@@ -85,21 +85,25 @@ def _trail(report: Report) -> tuple[str, str]:
     )
 
 
+def _holding(report: Report) -> list[Mapping[str, Any]]:
+    return [one for one in report["custody"]["signatures"] if one["standing"] in ("sound", "stranger")]
+
+
 def _signed(report: Report) -> tuple[str, str]:
-    signatures = [one for one in report["custody"]["signatures"] if not one["problem"]]
-    if not signatures:
+    holding, every = _holding(report), report["custody"]["signatures"]
+    if not every:
         return "not_shown", "The run has no signature."
-    return "partly", f"Signatures: {len(signatures)}, each with signer, time and meaning."
+    if not holding:
+        return "not_shown", f"Of {len(every)} signatures none counts."
+    return "partly", f"Signatures that hold: {len(holding)} of {len(every)}, each with signer, time and meaning."
 
 
 def _bound(report: Report) -> tuple[str, str]:
-    signatures = report["custody"]["signatures"]
-    if not signatures:
+    holding, every = _holding(report), report["custody"]["signatures"]
+    if not every:
         return "not_shown", "The run has no signature."
-    bound = sum(one["of"] == report["run"]["record"] for one in signatures)
-    return (
-        "partly" if bound else "not_shown"
-    ), f"{bound} of {len(signatures)} signatures name the digest of this run's record."
+    text = f"{len(holding)} of {len(every)} signatures were checked to be over the digest of this run's record."
+    return ("shown" if len(holding) == len(every) else "partly" if holding else "not_shown"), text
 
 
 def _logged(report: Report) -> tuple[str, str]:

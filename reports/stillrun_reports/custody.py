@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import base64
-import binascii
-import json
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from stillrun_engine.closure import Needed, check_objects, needed_objects
 from stillrun_engine.evidence import evidence_ref
 from stillrun_engine.run_refs import left_behind
+from stillrun_engine.signing import CheckedSignature, Keys, keys_held, signatures_of
 from stillrun_reports.reading import Reading
+from stillrun_snapshot.checkpoint import checkpoint_of
 from stillrun_snapshot.digest import Digest
-from stillrun_snapshot.errors import StillrunError
+from stillrun_snapshot.ed25519 import PublicKey
+from stillrun_snapshot.logtree import LogTree
 from stillrun_snapshot.refs import RefEvent
 from stillrun_snapshot.store import Store
 
@@ -39,8 +40,11 @@ def integrity_of(reading: Reading, told: Callable[[Needed, int], None] | None = 
     return {**found, "objects": count, "bytes": total, "damaged_count": len(damaged)}
 
 
-def custody_of(reading: Reading) -> dict[str, Any]:
-    """The lines of the log that are of this run, its tasks counted by step; the whole chain is checked on the way."""
+def custody_of(reading: Reading, trusted: Sequence[PublicKey] = ()) -> dict[str, Any]:
+    """The lines of the log that are of this run, its tasks counted by step; the whole chain is checked on the way.
+
+    trusted: public keys that somebody was handed; a signature by one of them is then demanded.
+    """
     run, store = reading.run.pathspec, reading.store
     events: list[dict[str, Any]] = []
     tasks: Counter[str] = Counter()
@@ -59,7 +63,8 @@ def custody_of(reading: Reading) -> dict[str, Any]:
     return {
         "log": {"lines": last.seq, "last": last.line, "time": last.time} if last else None,
         "events": sorted(events, key=lambda one: (one["seq"], one["ref"])),
-        "signatures": _signatures(store, run),
+        "checkpoint": _checkpoint(store) if last else None,
+        **_signatures(reading, trusted),
         "carried": _carried(store, run),
     }
 
@@ -86,24 +91,46 @@ def _tasks_event(count: int, first: RefEvent, last: RefEvent) -> dict[str, Any]:
     return {**told, "ref": ref, "to": first.new if count == 1 else None, "line": last.line}
 
 
-def _signatures(store: Store, run: str) -> list[dict[str, Any]]:
-    """What each signature of the run says. Whether it is sound is not looked into here."""
-    return [_signature(store, name, digest) for name, digest in store.refs.names(f"signatures/{run}/")]
+def _signatures(reading: Reading, trusted: Sequence[PublicKey]) -> dict[str, Any]:
+    """Every signature of the run, checked with the store's keys, or demanded of those that were handed over."""
+    store = reading.store
+    keys, problem = keys_held(store, trusted)
+    names = dict(store.refs.names(f"signatures/{reading.run.pathspec}/"))
+    checked = signatures_of(reading.run, keys, LogTree(store.root)) if names else []
+    return {
+        "signatures": [_signature(store, keys, names[one.ref], one) for one in checked],
+        "trusted": None if keys.trusted is None else sorted(keys.trusted),
+        "keys_problem": problem,
+    }
 
 
-def _signature(store: Store, name: str, digest: Digest) -> dict[str, Any]:
-    told: dict[str, Any] = {"ref": name, "record": digest, "signer": None, "meaning": None, "time": None}
-    told |= {"of": None, "keys": [], "problem": None}
-    try:
-        envelope = store.get_record(digest, "signature")
-        statement = json.loads(base64.b64decode(envelope["payload"], validate=True))
-        told |= {field: _text(statement.get(field)) for field in ("signer", "meaning", "time")}
-        told["of"] = _text(statement.get("record"))
-        told["keys"] = [_text(one.get("keyid")) for one in envelope["signatures"]]
-    except (StillrunError, KeyError, TypeError, AttributeError, ValueError, binascii.Error) as err:
-        told["problem"] = f"it cannot be read: {err}"
-    return told
+def _signature(store: Store, keys: Keys, digest: Digest, checked: CheckedSignature) -> dict[str, Any]:
+    """What a signature says, when it is by a key that is known, and how it stands."""
+    return {
+        "ref": checked.ref,
+        "record": digest,
+        "signer": checked.signer or None,
+        "meaning": checked.meaning or None,
+        "time": checked.time or None,
+        "of": checked.record or None,
+        "keys": [checked.keyid] if checked.keyid else [],
+        "problem": None if checked.counts else checked.told,
+        "standing": checked.standing,
+        "told": checked.told,
+        "line": checked.line,
+        "envelope": _envelope(store, keys, digest, checked) if checked.keyid else None,
+    }
 
 
-def _text(value: object) -> str | None:
-    return value if isinstance(value, str) else None
+def _envelope(store: Store, keys: Keys, digest: Digest, checked: CheckedSignature) -> dict[str, str]:
+    """What a reader needs to check a signature without us."""
+    record = store.get_record(digest, "signature")
+    signature = next(one["sig"] for one in record["signatures"] if one["keyid"] == checked.keyid)
+    told = {"type": record["payloadType"], "payload": record["payload"], "signature": signature}
+    return {**told, "public": keys.known[checked.keyid].public.pem}
+
+
+def _checkpoint(store: Store) -> dict[str, Any]:
+    """The log as it is now, in three lines that can be kept elsewhere (docs/spec/checkpoint.md)."""
+    head = checkpoint_of(LogTree(store.root))
+    return {"origin": head.origin, "size": head.size, "root": base64.b64encode(head.root).decode()}

@@ -57,7 +57,7 @@ def _level(report: Report) -> str:
 
 def findings_of(report: Report) -> list[dict[str, Any]]:
     """Each thing that a reviewer should know, the gravest first: a `finding` speaks against the run, a `note` does not."""
-    found = [*_damage(report), *_ending(report), *_replayed(report), *_kept(report), *_around(report)]
+    found = [*_damage(report), *_signed(report), *_ending(report), *_replayed(report), *_kept(report), *_around(report)]
     return sorted(found, key=lambda one: one["weight"] != "finding")
 
 
@@ -72,11 +72,30 @@ def _damage(report: Report) -> Iterator[dict[str, Any]]:
     if integrity["damaged_count"] > _TOLD:
         more = integrity["damaged_count"] - _TOLD
         yield _finding("damaged", "custody", f"{more} more objects are damaged or missing.")
-    for one in report["custody"]["signatures"]:
-        if one["problem"]:
-            yield _finding("signature_unread", "custody", f"The signature {one['ref']}: {one['problem']}.")
-        elif one["of"] != report["run"]["record"]:
-            yield _finding("signature_of_another", "custody", f"The signature {one['ref']} is of another record.")
+
+
+_SIGNATURES = {
+    "unsound": ("signature_unsound", "does not hold"),
+    "stale": ("signature_of_another", "is of another record"),
+    "revoked": ("signature_revoked", "does not count any more"),
+    "stranger": ("signature_of_stranger", "is by a key that nobody here vouches for"),
+}
+
+
+def _signed(report: Report) -> Iterator[dict[str, Any]]:
+    custody = report["custody"]
+    if custody["keys_problem"]:
+        yield _finding("keys_unsound", "custody", f"Signatures could not all be checked: {custody['keys_problem']}")
+    for one in custody["signatures"]:
+        by = f" by {one['signer']}" if one["signer"] else ""
+        if one["standing"] in _SIGNATURES:
+            code, what = _SIGNATURES[one["standing"]]
+            stranger = one["standing"] == "stranger"
+            yield _finding(code, "custody", f"The signature {one['ref']}{by} {what}: {one['told']}", note=stranger)
+        elif one["told"]:
+            yield _finding("key_revoked_later", "custody", f"The signature {one['ref']}{by}: {one['told']}", note=True)
+    if custody["trusted"] and not any(one["standing"] == "sound" for one in custody["signatures"]):
+        yield _finding("not_signed", "custody", "No key that was handed over for this report has signed the run.")
 
 
 def _ending(report: Report) -> Iterator[dict[str, Any]]:
@@ -187,9 +206,10 @@ def not_checked_of(report: Report) -> list[str]:
             found.append("Whether another kind of machine gives the same: the replay ran on the same kind.")
         if replay["scope"] != report["run"]["name"] and replay["run"] != report["run"]["name"]:
             found.append(f"The rest of the run: only {replay['scope']} was replayed.")
-    signatures = len(report["custody"]["signatures"])
-    if signatures:
-        found.append("Whether the signatures hold: 'stillrun verify' checks them against keys that you trust.")
+    if report["custody"]["trusted"]:
+        found.append("Whether the keys that were handed over are their holders' alone: only they can know.")
+    elif report["custody"]["signatures"]:
+        found.append("Whose the signing keys are: they were found beside what they sign (--trust FILE).")
     else:
         found.append("Who vouches for the run: it has no signature. The user's name is what the machine said.")
     found.append("That the store as a whole was not made anew: only a line of its log kept elsewhere can show that.")

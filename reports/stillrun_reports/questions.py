@@ -23,7 +23,9 @@ def questions_of(report: Report) -> list[dict[str, Any]]:
         _entry("Can it be run again?", _again(report), "environments", f"stillrun replay {name} --offline"),
         _entry("When was it last run again, and did it give the same?", _last(report), "replay", _replays(report)),
         _entry("Has anything been altered since?", _altered(report), "custody", f"stillrun verify {name}"),
-        _entry("Who approved it, and what for?", _approved(report), "custody", f"stillrun verify {name}"),
+        _entry(
+            "Who approved it, and what for?", _approved(report), "custody", f"stillrun verify {name} --trust KEY.pem"
+        ),
         _entry("Was anything left out?", _left_out(report), "limits", f"stillrun show {name}"),
     ]
 
@@ -131,11 +133,16 @@ def _altered(report: Report) -> tuple[str, str]:
 
 
 def _approved(report: Report) -> tuple[str, str]:
-    signatures = [one for one in report["custody"]["signatures"] if not one["problem"]]
-    if not signatures:
+    every, trusted = report["custody"]["signatures"], report["custody"]["trusted"]
+    if not every:
         return "unknown", "Nobody: the run has no signature."
-    told = "; ".join(f"{one['signer']} “{one['meaning']}” at {one['time']}" for one in signatures[:3])
-    return "partly", f"{told}. Whether the keys are theirs is for you to check."
+    holding = [one for one in every if one["standing"] == "sound" or (one["standing"] == "stranger" and not trusted)]
+    if not holding:
+        return "no", f"Nobody: of {_count(len(every), 'signature')} none counts."
+    told = "; ".join(f"{one['signer']} “{one['meaning']}” at {_moment(one['time'])}" for one in holding[:3])
+    if trusted:
+        return "yes", f"{told}. Checked with the keys that were handed over for this report."
+    return "partly", f"{told}. The signatures hold; whether the keys are theirs is for you to check."
 
 
 def _left_out(report: Report) -> tuple[str, str]:

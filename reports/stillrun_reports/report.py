@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from stillrun_reports.replays import chosen_verdict, replay_of, replays_of
 from stillrun_reports.source import code_of, step_sources
 from stillrun_reports.tasks import LOG_BYTES, LOGS_TOLD, artifact_entry, artifacts_of, tasks_of
 from stillrun_snapshot.clock import Clock, timestamp, utc_now
+from stillrun_snapshot.ed25519 import PublicKey
 from stillrun_snapshot.record import canonical_bytes
 from stillrun_snapshot.store import Store
 
@@ -37,6 +38,8 @@ def report_of(
     replay: str | None = None,
     compare: KeptRun | None = None,
     check: bool = True,
+    trusted: Sequence[PublicKey] = (),
+    licence: str | None = None,
     told: Callable[[Needed, int], None] | None = None,
     clock: Clock = utc_now,
 ) -> dict[str, Any]:
@@ -44,6 +47,8 @@ def report_of(
 
     replay: FLOW/RUN of a replay or the digest of a verdict; the newest replay of the whole run when None.
     compare: a run to lay beside it. check: whether every object is hashed; told: hears of each that was.
+    trusted: public keys that somebody was handed; a signature by one of them is then demanded.
+    licence: an address or SPDX identifier of the licence that the run's owner gives its code and data.
     """
     replays = replays_of(run)
     chosen = chosen_verdict(run, replays, replay)
@@ -63,7 +68,8 @@ def report_of(
         "replay": replay_of(run, *chosen) if chosen else None,
         "replays": replays,
         "comparison": comparison_of(run, compare) if compare else None,
-        "custody": custody_of(reading),
+        "custody": custody_of(reading, trusted),
+        "licence": licence,
         "limits": {"logs_told": LOGS_TOLD, "log_bytes": LOG_BYTES},
     }
     report["steps"] = _steps(reading, report["tasks"])

@@ -25,7 +25,7 @@ def write_crate_of(report: Report, store: Store, run: KeptRun, folder: Path) -> 
 
     crate = folder / "ro-crate"
     with tempfile.TemporaryDirectory(prefix=".ro-crate-", dir=folder) as place:
-        written = write_crate(_dossier(report, store, run), Path(place) / "ro-crate")
+        written = write_crate(_dossier(report, store, run), Path(place) / "ro-crate", licence=report["licence"])
         if crate.is_symlink() or crate.exists():
             _make_room(crate)
         (Path(place) / "ro-crate").rename(crate)

@@ -45,6 +45,11 @@ STATES: Mapping[str, State] = {
     "unknown": State("not known", "?", "none"),
     "shown": State("shown", "✓", "good"),
     "not_shown": State("not shown", "\N{EN DASH}", "none"),
+    "sound": State("holds", "✓", "good"),
+    "stranger": State("holds, key not vouched for", "~", "warn"),
+    "revoked": State("key revoked", "✕", "bad"),
+    "stale": State("of another record", "✕", "bad"),
+    "unsound": State("does not hold", "✕", "bad"),
     "finding": State("finding", "!", "bad"),
     "note": State("note", "i", "none"),
 }

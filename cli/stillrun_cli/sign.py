@@ -12,8 +12,9 @@ from stillrun_cli.key import key_option, signing_key
 from stillrun_cli.outfile import whole_file
 from stillrun_cli.settings import open_store
 from stillrun_engine.archive import open_run
-from stillrun_engine.closure import check_objects, needed_objects
+from stillrun_engine.closure import needed_objects
 from stillrun_engine.errors import RunDamaged
+from stillrun_engine.hashing import check_objects
 from stillrun_engine.pathspec import parse_pathspec
 from stillrun_engine.signing import sign_run
 

@@ -82,6 +82,7 @@ def _facts(found: Soundness, repaired: Repaired | None) -> dict[str, object]:
         "bytes": seen.size,
         "log_lines": seen.lines,
         "runs": found.runs,
+        "redacted": found.redacted,
     }
     told = {} if repaired is None else {"mended": repaired.mended, "left": repaired.left, "dropped": repaired.dropped}
     return {**facts, "problems": problems, **told}
@@ -96,7 +97,8 @@ def _print(root: Path, found: Soundness, repaired: Repaired | None, *, full: boo
     verb = "hashed" if full else "looked at"
     amount = f"{counted(seen.objects, 'object')}, {size(seen.size)} {verb}, {seen.lines:,} log lines"
     result = f"{counted(len(found.problems), 'problem')}" if found.problems else paint("all sound", fg="green")
-    click.echo(f"{root}: {amount}, {counted(found.runs, 'run')}: {result}")
+    redacted = f", {counted(found.redacted, 'redacted object')}" if found.redacted else ""
+    click.echo(f"{root}: {amount}, {counted(found.runs, 'run')}{redacted}: {result}")
     if repaired is not None:
         left = f", {len(repaired.left)} not to be had there" if repaired.left else ""
         dropped = f", {len(repaired.dropped)} dropped that nothing needs" if repaired.dropped else ""

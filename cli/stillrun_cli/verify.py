@@ -16,7 +16,7 @@ from stillrun_engine.archive import open_run
 from stillrun_engine.pathspec import parse_pathspec
 
 if TYPE_CHECKING:
-    from stillrun_engine.closure import Damage
+    from stillrun_engine.hashing import Damage
     from stillrun_engine.verification import RunFinding, Verification
     from stillrun_snapshot.redaction import Tombstone
 

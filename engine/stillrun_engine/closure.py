@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
 from stillrun_engine.archive import KeptRun
 from stillrun_envs.lock import read_lock
 from stillrun_snapshot.deferred import dataclass
 from stillrun_snapshot.digest import Digest, digest_of
-from stillrun_snapshot.errors import ObjectCorrupt, ObjectMissing, ObjectRedacted
+from stillrun_snapshot.errors import ObjectRedacted
 from stillrun_snapshot.record import canonical_bytes
 from stillrun_snapshot.store import Store
 from stillrun_snapshot.tree import tree_objects
 
-__all__ = ["Damage", "Kind", "Needed", "check_objects", "lock_objects", "needed_objects"]
+__all__ = ["Kind", "Needed", "lock_objects", "needed_objects"]
 
 Record = Mapping[str, Any]
 Kind = Literal["record", "lock", "code", "parameter", "artifact", "input", "log", "package"]
@@ -31,14 +31,6 @@ class Needed:
     purpose: str
     kind: Kind = "record"
     size: int | None = None  # where what names it says how long it is
-
-
-@dataclass(frozen=True)
-class Damage:
-    """An object that is missing or whose bytes no longer match its name."""
-
-    needed: Needed
-    problem: str
 
 
 def needed_objects(run: KeptRun, tasks: list[Record] | None = None, *, packages: bool = True) -> Iterator[Needed]:
@@ -172,32 +164,3 @@ def _lock(store: Store, digest: Digest, visited: set[str], *, whole: bool) -> It
             yield source.digest, f"the source of package {package.name} {package.version}", "package", source.size
     for build in lock.build_locks():  # what built a wheel is evidence, and builds it again
         yield from _lock(store, build, visited, whole=whole)
-
-
-def check_objects(
-    store: Store,
-    needed: Iterator[Needed],
-    told: Callable[[Needed, int], None] | None = None,
-    redacted: Callable[[Needed], None] | None = None,
-) -> tuple[int, int, list[Damage]]:
-    """Hash every object of ``needed``: how many, how many bytes, and what is damaged.
-
-    redacted: hears of objects that were taken out on purpose; without it they count as damage.
-    """
-    count, total, damaged = 0, 0, []
-    try:
-        for item in needed:
-            count += 1
-            try:
-                size = store.verify(item.digest)
-                total += size
-                if told:
-                    told(item, size)
-            except (ObjectMissing, ObjectCorrupt) as err:
-                if redacted is not None and isinstance(err, ObjectRedacted):
-                    redacted(item)
-                else:
-                    damaged.append(Damage(item, str(err)))
-    except (ObjectMissing, ObjectCorrupt) as err:  # a record on the way
-        damaged.append(Damage(Needed(err.digest, "a record that names others"), str(err)))
-    return count, total, damaged

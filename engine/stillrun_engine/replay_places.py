@@ -10,8 +10,9 @@ from typing import Any
 
 from stillrun_engine.archive import KeptRun, key_of
 from stillrun_engine.caller import Caller
-from stillrun_engine.closure import Damage, Needed, check_objects, lock_objects, needed_objects
+from stillrun_engine.closure import Needed, lock_objects, needed_objects
 from stillrun_engine.errors import ReplayRefused, RunDamaged
+from stillrun_engine.hashing import Damage, check_objects
 from stillrun_engine.host_process import HostProcess, Launch
 from stillrun_engine.launching import launch_ambient
 from stillrun_engine.local import LocalExecutor, load_request

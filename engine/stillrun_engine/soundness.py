@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import field
 from pathlib import Path
 
@@ -12,12 +12,14 @@ from stillrun_engine.archive import KeptRun
 from stillrun_engine.closure import Needed, needed_objects
 from stillrun_engine.evidence import evidence_ref
 from stillrun_engine.pathspec import Pathspec
+from stillrun_engine.signing import keys_held
 from stillrun_envs.upkeep import changed_folders
 from stillrun_snapshot.checkout import changed_checkout, checkouts
 from stillrun_snapshot.deferred import dataclass
 from stillrun_snapshot.digest import Digest
-from stillrun_snapshot.errors import ObjectCorrupt, ObjectMissing, StoreError
+from stillrun_snapshot.errors import ObjectCorrupt, ObjectMissing, StillrunError, StoreError
 from stillrun_snapshot.inspection import Finding, Inspection, Remembered, inspect, remembered
+from stillrun_snapshot.redaction import check_tombstone, tombstone_of
 from stillrun_snapshot.store import STORE_MARK, Store
 from stillrun_snapshot.upkeep import upkeep
 
@@ -41,6 +43,7 @@ class Soundness:
     problems: list[Problem]
     inspection: Inspection
     runs: int = 0
+    redacted: int = 0  # objects that were taken out on purpose
 
     @property
     def lost(self) -> dict[Digest, Problem]:
@@ -86,7 +89,11 @@ def ask_runs(store: Store, found: Soundness) -> None:
     """Add what runs need and is not sound here, as far as that can be read by now."""
     found.runs = 0
     by_digest = found.lost
+    redacted = _redacted(store)
+    found.redacted = len(redacted)
     for run, needed, problem in list(_needs(store, found, by_digest)):
+        if needed.digest in redacted:
+            continue
         known = by_digest.get(needed.digest)
         if known is None:
             known = by_digest[needed.digest] = Problem(Finding("missing", f"runs/{run}", problem, needed.digest))
@@ -128,6 +135,24 @@ def _needs_of(
         if any(one.kind == "log" for one in inspection.findings):
             return  # refs cannot be asked for, which is told already
         yield name, Needed(digest, "its records"), f"they are not what they should be ({err})"
+
+
+def _redacted(store: Store) -> set[Digest]:
+    """The objects that are not here because somebody took them out and signed for it."""
+    found = set()
+    try:
+        verifiers = {keyid: known.public for keyid, known in keys_held(store)[0].known.items()}
+        names = [name for name, _ in store.refs.names("redactions/")]
+    except StoreError:  # the log is damaged, which is told already
+        return set()
+    for name in names:
+        digest = Digest("sha256:" + name.split("/")[1])
+        with suppress(StillrunError):  # which makes it a missing object
+            tombstone = tombstone_of(store, digest)
+            if tombstone is not None:
+                check_tombstone(store, tombstone, verifiers)
+                found.add(digest)
+    return found
 
 
 def _caches(store: Store, inspection: Inspection, *, full: bool) -> Iterator[Finding]:

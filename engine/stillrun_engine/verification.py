@@ -7,24 +7,24 @@ from dataclasses import field
 from typing import Any
 
 from stillrun_engine.archive import KeptRun, open_run
-from stillrun_engine.closure import Damage, Needed, check_objects, needed_objects
+from stillrun_engine.closure import Needed, needed_objects
+from stillrun_engine.hashing import Damage, check_objects
 from stillrun_engine.pathspec import Pathspec
 from stillrun_engine.signing import CheckedSignature, keys_held, signatures_of
 from stillrun_snapshot.checkpoint import Agreement, Note, agreement
 from stillrun_snapshot.deferred import dataclass
 from stillrun_snapshot.digest import Digest
 from stillrun_snapshot.ed25519 import PublicKey
-from stillrun_snapshot.errors import ObjectCorrupt, ObjectMissing, ObjectRedacted, StillrunError
+from stillrun_snapshot.errors import ObjectRedacted, StillrunError
 from stillrun_snapshot.logtree import LogTree
 from stillrun_snapshot.record import parse_record
 from stillrun_snapshot.redaction import Tombstone, check_tombstone, tombstone_of
 from stillrun_snapshot.refs import RefEvent
-from stillrun_snapshot.store import LOOSE_MIN, Store
+from stillrun_snapshot.store import Store
 
 __all__ = ["Asked", "RunFinding", "Verification", "verify_run", "verify_store"]
 
 Told = Callable[[Needed, int], None]
-_BATCH = 500  # small objects that are read together
 _ONCE = ("keys/", "revocations/", "signatures/", "redactions/")  # refs that are made and never changed
 
 
@@ -234,31 +234,13 @@ class _Check:
         """Every object that is held and that nothing before has needed."""
         if not self.asked.full:
             return
-        small: list[Digest] = []
-        for digest in self.store.digests():
-            if digest in self._seen:
-                continue
-            small.append(digest)
-            if len(small) == _BATCH:
-                self._hash(small)
-                small = []
-        self._hash(small)
-
-    def _hash(self, digests: list[Digest]) -> None:
-        small = [digest for digest in digests if self.store.size(digest) < LOOSE_MIN]
-        try:
-            read = {digest: len(data) for digest, data in self.store.get_many(small).items()}
-        except (ObjectMissing, ObjectCorrupt):  # one of them: each by itself, then
-            read = {}
-        for digest in digests:
-            self.found.objects += 1
-            try:
-                size = read[digest] if digest in read else self.store.verify(digest)
-                self.found.bytes += size
-                if self.told:
-                    self.told(Needed(digest, "no run"), size)
-            except (ObjectMissing, ObjectCorrupt) as error:
-                self._damaged(Damage(Needed(digest, "an object that no run needs"), str(error)))
+        others = (digest for digest in self.store.digests() if digest not in self._seen)
+        needed = (Needed(digest, "an object that no run needs") for digest in others)
+        count, total, damaged = check_objects(self.store, needed, self.told)
+        self.found.objects += count
+        self.found.bytes += total
+        for each in damaged:
+            self._damaged(each)
 
     def _damaged(self, damage: Damage) -> None:
         self._seen[damage.needed.digest] = damage.problem

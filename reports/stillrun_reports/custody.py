@@ -7,15 +7,18 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from stillrun_engine.closure import Needed, check_objects, needed_objects
+from stillrun_engine.closure import Needed, needed_objects
 from stillrun_engine.evidence import evidence_ref
+from stillrun_engine.hashing import Damage, check_objects
 from stillrun_engine.run_refs import left_behind
 from stillrun_engine.signing import CheckedSignature, Keys, keys_held, signatures_of
 from stillrun_reports.reading import Reading
 from stillrun_snapshot.checkpoint import checkpoint_of
 from stillrun_snapshot.digest import Digest
 from stillrun_snapshot.ed25519 import PublicKey
+from stillrun_snapshot.errors import StillrunError
 from stillrun_snapshot.logtree import LogTree
+from stillrun_snapshot.redaction import check_tombstone, tombstone_of
 from stillrun_snapshot.refs import RefEvent
 from stillrun_snapshot.store import Store
 
@@ -28,16 +31,36 @@ def integrity_of(reading: Reading, told: Callable[[Needed, int], None] | None = 
     """Hash every object that the run stands on. check: False only says that nothing was hashed."""
     found: dict[str, Any] = {"checked": check, "objects": 0, "bytes": 0, "damaged": [], "damaged_count": 0}
     found["absent"] = [{"digest": one.digest, "purpose": one.purpose} for one in left_behind(reading.run)]
+    found["redacted"] = []
     if not check:
         return found
     absent = {one["digest"] for one in found["absent"]}
     needed = (one for one in needed_objects(reading.run, reading.tasks) if one.digest not in absent)
-    count, total, damaged = check_objects(reading.store, needed, told)
+    taken_out: list[Needed] = []
+    count, total, damaged = check_objects(reading.store, needed, told, taken_out.append)
+    found["redacted"] = _redacted(reading.store, taken_out, damaged)
     found["damaged"] = [
         {"digest": one.needed.digest, "purpose": one.needed.purpose, "problem": one.problem}
         for one in damaged[:_DAMAGE_TOLD]
     ]
-    return {**found, "objects": count, "bytes": total, "damaged_count": len(damaged)}
+    return {**found, "objects": count - len(taken_out), "bytes": total, "damaged_count": len(damaged)}
+
+
+def _redacted(store: Store, taken_out: Sequence[Needed], damaged: list[Damage]) -> list[dict[str, Any]]:
+    """What the tombstones of objects say; those that no key of the store signed join ``damaged``."""
+    found = []
+    verifiers = {keyid: known.public for keyid, known in keys_held(store)[0].known.items()} if taken_out else {}
+    for one in taken_out:
+        try:
+            tombstone = tombstone_of(store, one.digest)
+            assert tombstone is not None, one.digest
+            check_tombstone(store, tombstone, verifiers)
+        except StillrunError as error:
+            damaged.append(Damage(one, str(error)))
+            continue
+        told = {"digest": one.digest, "purpose": one.purpose, "size": tombstone.size}
+        found.append({**told, "by": tombstone.by, "time": tombstone.time, "reason": tombstone.reason})
+    return found
 
 
 def custody_of(reading: Reading, trusted: Sequence[PublicKey] = ()) -> dict[str, Any]:

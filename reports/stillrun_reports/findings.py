@@ -156,6 +156,11 @@ def _kept(report: Report) -> Iterator[dict[str, Any]]:
     if report["integrity"]["absent"]:
         text = f"{len(report['integrity']['absent'])} objects were left behind when the run was carried here."
         yield _finding("left_behind", "custody", text, note=True)
+    redacted = report["integrity"]["redacted"]
+    if redacted:
+        first, people = redacted[0], _some(sorted({one["by"] for one in redacted}))
+        text = f"{len(redacted)} objects were taken out on purpose, signed by {people}: {first['purpose']}"
+        yield _finding("redacted", "custody", f"{text} ({first['reason']}){', …' if redacted[1:] else ''}.", note=True)
     carried = report["custody"]["carried"]
     if carried:
         text = "The run was carried here from another store; its times are of that one, and so is the log that came with it."
@@ -197,6 +202,8 @@ def not_checked_of(report: Report) -> list[str]:
         found.append("Objects were not hashed for this report (--no-check); that they are what they were is not shown.")
     if integrity["absent"]:
         found.append(f"{len(integrity['absent'])} objects are not in this store and were not hashed.")
+    if integrity["redacted"]:
+        found.append(f"The content of {len(integrity['redacted'])} redacted objects: it is gone.")
     if replay is None:
         found.append("Whether the run gives the same results again: it has not been replayed.")
     else:

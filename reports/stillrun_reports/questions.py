@@ -94,6 +94,9 @@ def _again(report: Report) -> tuple[str, str]:
     run = report["run"]
     if report["integrity"]["damaged_count"] or report["integrity"]["absent"]:
         return "no", "Not from this store alone: objects that it needs are damaged or missing."
+    if report["integrity"]["redacted"]:
+        count = _count(len(report["integrity"]["redacted"]), "object")
+        return "no", f"Not where it needs what was taken out on purpose: {count}, named under custody."
     if not run["finished"]:
         return "partly", "What had ended can be; the run has no end."
     if not run["captured"]:
@@ -129,6 +132,10 @@ def _altered(report: Report) -> tuple[str, str]:
     if integrity["damaged_count"]:
         return "no", f"Yes: {integrity['damaged_count']} of {integrity['objects']:,} objects are not what they were."
     lines = f"; the chain of {log['lines']:,} log lines is whole" if log else ""
+    if integrity["redacted"]:
+        out = _count(len(integrity["redacted"]), "object")
+        text = f"{out} taken out on purpose, signed for; {integrity['objects']:,} objects hashed, each is what its name says"
+        return "partly", f"{text}{lines}."
     return "yes", f"No: {integrity['objects']:,} objects hashed, each is what its name says{lines}."
 
 
@@ -152,6 +159,7 @@ def _left_out(report: Report) -> tuple[str, str]:
         (len(report["run"]["not_kept"]), "part of the environments"),
         (sum(not file["kept"] and file["base"] != "system" for file in report["files"]), "input file"),
         (len(report["integrity"]["absent"]), "object"),
+        (len(report["integrity"]["redacted"]), "redacted object"),
     ):
         if count:
             parts.append(_count(count, what))

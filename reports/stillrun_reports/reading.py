@@ -22,6 +22,7 @@ class Reading:
     def __init__(self, run: KeptRun, verdict: Record | None = None) -> None:
         """verdict: what the replay that the report tells of found."""
         self.run, self.verdict = run, verdict
+        self._makers: dict[tuple[str, str, str], str] = {}
 
     @property
     def store(self) -> Store:
@@ -48,12 +49,28 @@ class Reading:
         return self.store.get_record(Digest(digest), "task") if found is None else found
 
     def made(self, task: Record) -> dict[str, str]:
-        """The artifacts that a task made or changed: those that its parent did not hand it as they are."""
-        if task["join"] or not task["inputs"]:
-            given: Mapping[str, str] = {}
-        else:
-            given = self.task_of(task["inputs"][0]["record"])["artifacts"]
-        return {name: digest for name, digest in task["artifacts"].items() if given.get(name) != digest}
+        """The artifacts that a task made or changed: those that none of its parents handed it as they are."""
+        mine: Mapping[str, str] = task["artifacts"]
+        left = set(mine)
+        for parent in task["inputs"]:
+            given = self.task_of(parent["record"])["artifacts"]
+            left = {name for name in left if given.get(name) != mine[name]}
+            if not left:
+                break
+        return {name: digest for name, digest in mine.items() if name in left}
+
+    def maker(self, task: Record, name: str) -> str:
+        """The step that made what ``task`` has under a name: up along whoever handed it on as it is."""
+        key = (str(task["step"]), str(task["task"]), name)
+        if key not in self._makers:
+            for parent in task["inputs"]:
+                above = self.task_of(parent["record"])
+                if above["artifacts"].get(name) == task["artifacts"][name]:
+                    self._makers[key] = self.maker(above, name)
+                    break
+            else:
+                self._makers[key] = str(task["step"])
+        return self._makers[key]
 
     @cached_property
     def task_verdicts(self) -> Mapping[tuple[str, str], Record]:

@@ -172,14 +172,14 @@ def _steps(reading: Reading, tasks: list[dict[str, Any]]) -> list[dict[str, Any]
 
 def _takes(reading: Reading) -> dict[str, list[dict[str, str | None]]]:
     """By step: the artifacts that its first task was handed, each with the step that made it."""
-    makers = {digest: task["step"] for task in reading.tasks for digest in reading.made(task).values()}
     found: dict[str, list[dict[str, str | None]]] = {}
     for task in reading.tasks:
         if task["step"] not in found:
-            given: dict[str, str] = {}
+            makers: dict[str, str | None] = {}
             for parent in task["inputs"]:
-                given.update(reading.task_of(parent["record"])["artifacts"])
-            found[task["step"]] = [{"name": name, "step": makers.get(given[name])} for name in sorted(given)]
+                above = reading.task_of(parent["record"])
+                makers |= {name: reading.maker(above, name) for name in above["artifacts"].keys() - makers.keys()}
+            found[task["step"]] = [{"name": name, "step": makers[name]} for name in sorted(makers)]
     return found
 
 

@@ -82,6 +82,7 @@ class Branch(FlowSpec):
     @step
     def join(self, inputs):
         self.summary = [branch.value for branch in inputs]
+        self.merge_artifacts(inputs, include=["numbers"])
         self.next(self.end)
 
     @step

@@ -76,6 +76,14 @@ def test_steps_have_their_source_as_it_was_captured(reported: Reports) -> None:
     assert source["end"]["code"].endswith('print("error", self.error)')
 
 
+def test_what_a_join_hands_on_was_made_where_it_was_made(reported: Reports) -> None:
+    report = reported("branch")
+    assert [one["name"] for one in report["artifacts"] if one["step"] == "join"] == ["summary"]
+    takes = {step["step"]: {(one["name"], one["step"]) for one in step["takes"]} for step in report["steps"]}
+    assert takes["mean"] == {("numbers", "start")}
+    assert takes["end"] == {("numbers", "start"), ("summary", "join")}
+
+
 def test_artifacts_are_told_where_they_were_made(reported: Reports) -> None:
     made = [(one["step"], one["name"]) for one in reported("linear")["artifacts"]]
     assert made == [("start", "data"), ("start", "offset"), ("fit", "model"), ("end", "error")]

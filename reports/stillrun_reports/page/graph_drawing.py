@@ -17,7 +17,8 @@ _WIDTH, _HEIGHT = 176, 54  # of a box
 _ACROSS, _DOWN = 20, 46  # between boxes
 _PASSING = 24  # room for a line that passes a level
 _MARGIN = 14
-_NAME_MAX = 17  # characters that fit into a box
+_NAME_MAX = 16  # characters that fit into a box
+_SMALL_MAX = 17  # or into each of two lines
 _STACK = 5
 _KINDS = {"foreach": "splits", "split": "branches", "switch": "chooses", "join": "joins"}
 
@@ -138,16 +139,37 @@ def _box(step: Step, place: _Place, anchor: str) -> str:
         f'<rect class="box" x="{left + _STACK * by:.1f}" y="{top + _STACK * by:.1f}" {shape}/>' for by in behind
     )
     name = str(plain(step["step"]))
-    short = name if len(name) <= _NAME_MAX else name[: _NAME_MAX - 1] + "…"
     label = f"{name}: {told.word}, {step['tasks']:,} task{'' if step['tasks'] == 1 else 's'}"
     return (
         f'<a href="#{anchor}" class="node tone-{told.tone}"><title>{escape(label)}</title>{stack}'
         f'<rect class="box front" x="{left:.1f}" y="{top:.1f}" {shape}/>'
         f'<circle class="dot" cx="{left + 26:.1f}" cy="{top + _HEIGHT / 2:.1f}" r="13"/>'
         f'<text class="letter" aria-hidden="true" x="{left + 26:.1f}" y="{top + _HEIGHT / 2 + 4.6:.1f}">{told.letter}</text>'
-        f'<text class="name" x="{left + 49:.1f}" y="{top + 24:.1f}">{escape(short)}</text>'
-        f'<text class="sub" x="{left + 49:.1f}" y="{top + 41:.1f}">{escape(_sub(step))}</text></a>'
+        + _written(name, _sub(step), left + 49, top)
+        + "</a>"
     )
+
+
+def _written(name: str, sub: str, left: float, top: float) -> str:
+    """The words in a box: a name that is too long for one line takes two."""
+    lines = _lines(name)
+    places = (24, 41) if len(lines) == 1 else (19, 34, 47)
+    kind = "name" if len(lines) == 1 else "name small"
+    texts = [(kind, one) for one in lines] + [("sub", sub)]
+    return "".join(
+        f'<text class="{style}" x="{left:.1f}" y="{top + place:.1f}">{escape(text)}</text>'
+        for (style, text), place in zip(texts, places, strict=True)
+    )
+
+
+def _lines(name: str) -> list[str]:
+    """A name in one line or two, broken behind a word where there is one; what does not fit is cut."""
+    if len(name) <= _NAME_MAX:
+        return [name]
+    words = name[:_SMALL_MAX].rfind("_") + 1
+    first = name[: words or _SMALL_MAX]
+    rest = name[len(first) :]
+    return [first, rest if len(rest) <= _SMALL_MAX else rest[: _SMALL_MAX - 1] + "…"]
 
 
 def _sub(step: Step) -> str:

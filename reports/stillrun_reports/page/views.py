@@ -47,6 +47,7 @@ DIFFERENCES_MAX = 60
 _IN_ORDER = 50  # rows that are shown in their own order; of more the worst come first
 _NAMES_MAX = 50
 _BESIDE = 2  # steps on one level
+TAKES_MAX = 12  # names of what a step was handed, of each that made some
 _LOOSE = 65_536  # bytes from which an object is a file of its own (docs/spec/store.md)
 _THREADS = re.compile(r"_NUM_THREADS$|^OPENBLAS_CORETYPE$")
 _BLAS = re.compile(r"openblas|mkl|blis|libblas|accelerate|atlas", re.IGNORECASE)

@@ -98,6 +98,7 @@ def _environment(sources: Mapping[str, str]) -> Environment:
     made.globals |= {"state": state, "python": python_lines, "diff": diff_lines, "shares": draw_shares}
     made.globals |= {"histogram": draw_histogram, "blas": views.blas, "glossary": views.GLOSSARY}
     made.globals |= {"files_max": views.FILES_MAX, "logs_max": views.LOGS_MAX, "differences_max": views.DIFFERENCES_MAX}
+    made.globals |= {"takes_max": views.TAKES_MAX}
     return made
 
 

@@ -396,3 +396,19 @@ def test_a_bundle_of_version_1_is_read(here: Store) -> None:
     start, end = run.tasks()
     assert here.get(Digest(start["logs"]["stdout"])) == b"hello\n"
     assert run.artifact(end, "y")[1]["preview"] == "2"
+
+
+def test_nobody_learns_by_a_bundle_what_is_here_or_gets_at_it(
+    bundle: Path, members: Members, here: Store, tmp_path: Path
+) -> None:
+    """What a run needs comes with it or is refused, in the same words whether or not it is here; no file is shared."""
+    probe, told = forged(tmp_path / "probe.bundle", with_contents(members[:-1])), []
+    for _ in range(2):
+        with pytest.raises(BundleRefused) as caught:
+            import_bundle(here, probe)
+        told.append(str(caught.value))
+        here.put(members[-1][1])
+    assert told[0] == told[1] and "not in it" in told[0]
+    import_bundle(here, bundle)
+    shared = [path for path in here.root.rglob("*") if path.is_file() and path.stat().st_nlink > 1]
+    assert shared == []

@@ -1,14 +1,12 @@
 """Attacks on a store, each found and named by whoever has a checkpoint and a public key of before.
 
-Those that other tests are about: code edited during a run (test_loop), installed packages that are not the lock's
-(envs/test_prefix), packages swapped on an index and what building a source may do (envs/test_sources), hard links and other
-members of archives (engine/test_bundle_import), interrupted writes (snapshot/test_store_crash), what a repository configures
-(snapshot/test_capture), names in archives and trees (snapshot/test_tree, test_plain_tar).
+All attacks that are known of, and the test of each, stand in docs/custody.md.
 """
 
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -115,6 +113,14 @@ def write_log(root: Path, change: Callable[[list[dict[str, Any]]], list[dict[str
         previous = digest_of(line)
         lines.append(line + b"\n")
     (root / "log").write_bytes(b"".join(lines))
+
+
+def test_the_page_names_a_test_for_each_attack() -> None:
+    tests = Path(__file__).parents[1]
+    page = (tests.parent / "docs" / "custody.md").read_text("utf-8")
+    rows = re.findall(r"^\| (\d+) \|.*\| `(\S+)::(\w+)` \|$", page, re.M)
+    assert [int(number) for number, _, _ in rows] == list(range(1, 22))
+    assert [name for _, path, name in rows if f"def {name}(" not in (tests / path).read_text("utf-8")] == []
 
 
 def test_an_honest_store_is_sound(kept: Evidence) -> None:

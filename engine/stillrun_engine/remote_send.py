@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
+from itertools import islice
 
 from stillrun_engine.closure import Needed
 from stillrun_engine.errors import RunDamaged
@@ -62,15 +63,23 @@ class Sender:
         self._crew.finish()
 
     def _large(self, objects: Sequence[Needed], sizes: Mapping[Digest, int], made: Mapping[Digest, bytes]) -> None:
-        """Send large ones in pieces. Where the first piece is there, an earlier try has begun it, and each is asked for."""
+        """Send large ones in pieces. Where one of the first is there, an earlier try has begun it, and each is asked for.
+
+        The first: as many as are sent at once. Of those that come after them nothing is there when none of them is.
+        """
         begun: set[Digest] = set()
 
-        def ask(digest: Digest) -> None:
-            key, _, length = next(pieces_of(digest, sizes[digest]))
-            if self._bucket.size(key) == length:
+        def ask(digest: Digest, key: str, length: int) -> None:
+            if digest not in begun and self._bucket.size(key) == length:
                 begun.add(digest)
 
-        self._crew.run([] if self._again else [partial(ask, one.digest) for one in objects])
+        if not self._again:
+            firsts = (
+                (one.digest, piece)
+                for one in objects
+                for piece in islice(pieces_of(one.digest, sizes[one.digest]), self._crew.jobs)
+            )
+            self._crew.run(partial(ask, digest, key, length) for digest, (key, _, length) in firsts)
         for one in objects:
             pieces = list(pieces_of(one.digest, sizes[one.digest]))
             if one.digest in begun and len(pieces) == 1:

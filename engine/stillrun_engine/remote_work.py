@@ -49,7 +49,7 @@ class Crew:
     """Threads that do what is independent. What one of them raises is raised to who waits, and ends the others' work."""
 
     def __init__(self, jobs: int = JOBS) -> None:
-        self._jobs = jobs
+        self.jobs = jobs
         self._pool = ThreadPoolExecutor(jobs, thread_name_prefix="remote")
         self._waiting: set[Future[None]] = set()
 
@@ -63,7 +63,7 @@ class Crew:
 
     def submit(self, task: Callable[[], None]) -> None:
         """Have it done, after room was made when twice as many wait as can be done at once."""
-        while len(self._waiting) >= 2 * self._jobs:
+        while len(self._waiting) >= 2 * self.jobs:
             self._collect(wait(self._waiting, return_when=FIRST_COMPLETED).done)
         self._waiting.add(self._pool.submit(task))
 

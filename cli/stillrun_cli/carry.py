@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import click
 
-from stillrun_cli.console import clean, common_options, print_json, size
+from stillrun_cli.console import clean, common_options, paint, print_json, size
 from stillrun_cli.narrator import counted
 from stillrun_cli.outfile import whole_file
 from stillrun_cli.progress import hashing_progress
@@ -22,7 +22,15 @@ from stillrun_engine.pathspec import Pathspec, parse_pathspec
 from stillrun_engine.remote import fetch_run, opened_folder
 from stillrun_snapshot.store import Store
 
-__all__ = ["carried_facts", "carried_line", "export_command", "import_command", "left_out_line", "taken_from"]
+__all__ = [
+    "carried_facts",
+    "carried_line",
+    "export_command",
+    "import_command",
+    "left_out_line",
+    "taken_from",
+    "tell_doubts",
+]
 
 _KINDS: dict[str, Kind] = {"packages": "package", "artifacts": "artifact", "inputs": "input"}
 
@@ -101,6 +109,8 @@ def import_command(ctx: click.Context, path: Path, check: bool, as_json: bool) -
         )
     else:
         click.echo(carried_line(carried, str(path)))
+    if not as_json:
+        tell_doubts(carried.doubts)
     if carried.left_out and not as_json:
         click.echo(f"  it leaves out: {left_out_line(carried.left_out)}")
 
@@ -116,6 +126,12 @@ def taken_from(source: Path, store: Store, spec: Pathspec, as_json: bool) -> tup
             return fetch_run(remote, store, found, told), found
 
 
+def tell_doubts(doubts: Iterable[str]) -> None:
+    """What was not taken over, for people."""
+    for doubt in dict.fromkeys(doubts):
+        click.echo(clean(f"{paint('not taken over', fg='yellow')}: {doubt}"), err=True)
+
+
 def carried_facts(carried: Carried) -> dict[str, object]:
     """For programs: what came."""
     return {
@@ -125,6 +141,7 @@ def carried_facts(carried: Carried) -> dict[str, object]:
         "new_bytes": carried.size,
         "mended_objects": carried.mended,
         "added": carried.added,
+        "doubts": carried.doubts,
         "left_out": [vars(one) for one in carried.left_out],
     }
 

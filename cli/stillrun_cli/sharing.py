@@ -6,6 +6,7 @@ import os
 
 import click
 
+from stillrun_cli.carry import tell_doubts
 from stillrun_cli.console import clean, common_options, print_json, size
 from stillrun_cli.narrator import counted
 from stillrun_cli.progress import transfer_progress
@@ -128,6 +129,7 @@ def _take(
         return
     for one, (remote, _, _) in zip(pulled, found, strict=True):
         click.echo(clean(_line(one, remote.name)))
+    tell_doubts(doubt for one in pulled for doubt in one.doubts)
 
 
 def _line(pulled: Pulled, remote: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import field
 from typing import Any
 
@@ -13,11 +13,23 @@ from stillrun_snapshot.digest import Digest
 from stillrun_snapshot.errors import RecordError, StoreError
 from stillrun_snapshot.record import canonical_bytes, parse_record
 
-__all__ = ["CONTENTS", "SUMS", "BundleRefused", "Contents", "LeftOut", "member_name", "sums_line"]
+__all__ = [
+    "CONTENTS",
+    "SUMS",
+    "VOUCHING",
+    "BundleRefused",
+    "Contents",
+    "LeftOut",
+    "is_vouched_for",
+    "member_name",
+    "sums_line",
+]
 
 CONTENTS, SUMS = "stillrun-bundle.json", "SHA256SUMS"
-_SCHEMA = "stillrun/bundle/1"
+_SCHEMA, _SCHEMA_SIGNED = "stillrun/bundle/1", "stillrun/bundle/2"
 _KINDS: tuple[Kind, ...] = ("artifact", "input", "package")
+VOUCHING = ("keys", "revocations", "signatures")
+"""What the names of refs of signatures and of keys begin with."""
 
 
 class BundleRefused(EngineError):
@@ -60,7 +72,7 @@ class Contents:
         left_out = [vars(one) for one in sorted(self.left_out, key=lambda one: one.digest)]
         return canonical_bytes(
             {
-                "schema": _SCHEMA,
+                "schema": _SCHEMA_SIGNED if is_vouched_for(self.refs) else _SCHEMA,
                 "runs": list(self.runs),
                 "refs": dict(self.refs),
                 "objects": self.objects,
@@ -72,7 +84,7 @@ class Contents:
     @staticmethod
     def parse(data: bytes) -> Contents:
         """The contents in ``data``; RecordError when they are not what the format says."""
-        record = parse_record(data, _SCHEMA)
+        record = parse_record(data, _SCHEMA_SIGNED, _SCHEMA)
         try:
             contents = Contents(
                 tuple(record["runs"]),
@@ -86,6 +98,11 @@ class Contents:
         if contents.to_bytes() != data:
             raise RecordError("its contents are not in the one form that they may have.")
         return contents
+
+
+def is_vouched_for(refs: Iterable[str]) -> bool:
+    """Whether any of the names of refs is of a signature or key; only then formats are of their second version."""
+    return any(name.split("/")[0] in VOUCHING for name in refs)
 
 
 def member_name(digest: Digest) -> str:

@@ -14,7 +14,7 @@ from typing import BinaryIO
 
 from stillrun_engine.archive import open_run
 from stillrun_engine.bundle import CONTENTS, SUMS, BundleRefused, Contents, member_name, sums_line
-from stillrun_engine.carry import Carried, Told, check_runs, refuse_clashes, set_refs, sound_records
+from stillrun_engine.carry import Carried, Landed, Told, check_runs, refuse_clashes, set_refs, sound_records
 from stillrun_engine.errors import EngineError, sentence
 from stillrun_engine.pathspec import Pathspec
 from stillrun_engine.run_refs import beside, whole_closure
@@ -47,8 +47,9 @@ def import_bundle(store: Store, path: Path, *, told: Told | None = None, check_o
         except (BundleRefused, TarDamage, RecordError) as err:
             raise BundleRefused(f"{path} is no sound bundle: {sentence(str(err))} Nothing was taken from it.") from err
         new, size, mended = (0, 0, 0) if check_only else _land(staged, store)
-        added = False if check_only else set_refs(store, contents.refs)
-    return Carried(contents.runs, contents.objects, new, size, tuple(contents.left_out), added, mended)
+        landed = Landed(added=False) if check_only else set_refs(store, contents.refs)
+    left_out = tuple(contents.left_out)
+    return Carried(contents.runs, contents.objects, new, size, left_out, landed.added, mended, landed.doubts)
 
 
 @contextmanager

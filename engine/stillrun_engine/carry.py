@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 
-from stillrun_engine.bundle import BundleRefused, LeftOut
+from stillrun_engine.bundle import BundleRefused, LeftOut, is_vouched_for
 from stillrun_engine.errors import EngineError, NotFound, RunDamaged
 from stillrun_engine.evidence import check_evidence, evidence_ref
 from stillrun_engine.pathspec import LATEST, Pathspec
@@ -17,7 +17,7 @@ from stillrun_snapshot.record import parse_record
 from stillrun_snapshot.refs import RefChange
 from stillrun_snapshot.store import Store
 
-__all__ = ["Carried", "Told", "check_runs", "refuse_clashes", "set_refs", "sound_records"]
+__all__ = ["Carried", "Landed", "Told", "check_runs", "refuse_clashes", "set_refs", "sound_records"]
 
 Told = Callable[[str, int], None]
 """Is told each object that has come, by what it is there for, and its bytes."""
@@ -28,7 +28,7 @@ _OWN = ("runs", "tasks")  # what these name never changes
 class Carried:
     """What came: runs, objects, how many of them are new here and their bytes, what was left out, whether any ref is new.
 
-    mended: how many were here and damaged, and are sound now.
+    mended: how many were here and damaged, and are sound now. doubts: what was not taken over, and why: a sentence each.
     """
 
     runs: tuple[str, ...]
@@ -38,6 +38,7 @@ class Carried:
     left_out: tuple[LeftOut, ...] = ()
     added: bool = True
     mended: int = 0
+    doubts: tuple[str, ...] = ()
 
     def find(self, store: Store, spec: Pathspec) -> Pathspec:
         """``spec`` with its run found among those that came: 'latest', a beginning, or the id itself; NotFound."""
@@ -52,6 +53,14 @@ class Carried:
                 f"there {'are ' + str(len(found)) if found else 'is no'} '{spec.flow}/{spec.run}' in it; it has {there}."
             )
         return Pathspec(spec.flow, found[0], spec.step, spec.task)
+
+
+@dataclass(frozen=True)
+class Landed:
+    """What became of refs that came: whether any was new here, and what was not taken over."""
+
+    added: bool
+    doubts: tuple[str, ...] = ()
 
 
 @contextmanager
@@ -72,9 +81,15 @@ def sound_records(runs: str) -> Iterator[None]:
 def check_runs(store: Store, runs: Iterable[str], refs: Mapping[str, Digest]) -> None:
     """BundleRefused unless each ref is one that the runs may have, and leads to a record that says the same."""
     rest = set(refs)
-    for run in runs:
+    names = list(runs)
+    for run in names:
         with sound_records(run):
             rest -= _check_run(store, run, refs)
+    if is_vouched_for(refs):
+        from stillrun_engine.custody import check_custody  # most runs are not signed
+
+        with sound_records(", ".join(names)):
+            rest -= check_custody(store, {run: refs[f"runs/{run}"] for run in names}, refs)
     for name in [name for name in rest if name.startswith("locks/")]:
         hints = parse_record(store.get(refs[name]), "stillrun/lock-hints/2")
         if hints.get("lock") == f"sha256:{name.removeprefix('locks/')}":
@@ -120,17 +135,26 @@ def refuse_clashes(store: Store, refs: Mapping[str, Digest]) -> None:
             )
 
 
-def set_refs(store: Store, refs: Mapping[str, Digest]) -> bool:
-    """Set all that are not there, at once; returns whether any was new. Tags, hints and evidence that are there stay."""
+def set_refs(store: Store, refs: Mapping[str, Digest]) -> Landed:
+    """Set all that are not there, at once. Tags, hints, keys and evidence that are there stay, and so do runs' own refs."""
     while True:
         refuse_clashes(store, refs)
+        doubts = _doubted(store, refs)
         here = {name for name in refs if store.refs.get(name) is not None}
-        new = [name for name in refs if name not in here and not _is_known(name, here)]
+        new = [name for name in refs if name not in here and name not in doubts and not _is_known(name, here)]
         try:
             store.refs.set([RefChange(name, refs[name], None) for name in sorted(new)])
         except RefConflict:  # somebody else took in the same meanwhile
             continue
-        return bool(new)
+        return Landed(bool(new), tuple(doubts.values()))
+
+
+def _doubted(store: Store, refs: Mapping[str, Digest]) -> dict[str, str]:
+    if not is_vouched_for(refs):
+        return {}
+    from stillrun_engine.custody import doubted
+
+    return doubted(store, refs)
 
 
 def _is_known(name: str, here: set[str]) -> bool:

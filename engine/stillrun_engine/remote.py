@@ -98,7 +98,8 @@ def fetch_run(remote: Remote, store: Store, spec: Pathspec, told: Told | None = 
         for needed in needed_objects(run, tasks):  # each record is fetched before it is read
             count += 1
             fetch(needed)
-    return Carried((name,), count, len(fetched), sum(fetched), added=set_refs(store, refs))
+    landed = set_refs(store, refs)
+    return Carried((name,), count, len(fetched), sum(fetched), added=landed.added, doubts=landed.doubts)
 
 
 def _fetch(remote: Remote, store: Store, digest: Digest) -> int:

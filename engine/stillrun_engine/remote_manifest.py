@@ -8,6 +8,7 @@ from typing import Any
 
 import zstandard
 
+from stillrun_engine.bundle import is_vouched_for
 from stillrun_snapshot.bucket import Bucket
 from stillrun_snapshot.deferred import dataclass
 from stillrun_snapshot.digest import Digest, digest_of
@@ -29,7 +30,7 @@ __all__ = [
 ]
 
 PIECE = 8 << 20
-_SCHEMA = "stillrun/remote-run/1"
+_SCHEMA, _SCHEMA_SIGNED = "stillrun/remote-run/1", "stillrun/remote-run/2"
 _MAX = 256 << 20
 _KINDS = ("run", "replay")
 _WHOLE_MAX = 1 << 50  # bytes of one object; its pieces have six digits
@@ -133,7 +134,7 @@ class Manifest:
         refs = dict(self.refs)
         return canonical_bytes(
             {
-                "schema": _SCHEMA,
+                "schema": _SCHEMA_SIGNED if is_vouched_for(refs) else _SCHEMA,
                 "run": self.run,
                 "kind": self.kind,
                 "refs": refs,
@@ -145,7 +146,7 @@ class Manifest:
     @staticmethod
     def parse(data: bytes) -> Manifest:
         """The manifest in ``data``; RecordError when it is not what the format says."""
-        record = parse_record(data, _SCHEMA)
+        record = parse_record(data, _SCHEMA_SIGNED, _SCHEMA)
         try:
             manifest = Manifest(
                 record["run"],

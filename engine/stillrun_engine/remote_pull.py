@@ -37,7 +37,10 @@ _FOLDER = "fetch"
 
 @dataclass(frozen=True)
 class Pulled:
-    """A run that came: objects that were fetched, their bytes, how many of its objects are still only there and their bytes."""
+    """A run that came: objects that were fetched, their bytes, how many of its objects are still only there and their bytes.
+
+    added: whether any ref of it is new here. doubts: what was not taken over, and why: a sentence each.
+    """
 
     run: str
     objects: int
@@ -45,6 +48,7 @@ class Pulled:
     left: int
     left_size: int
     added: bool
+    doubts: tuple[str, ...] = ()
 
 
 def fetched_ref(run: str) -> str:
@@ -106,10 +110,11 @@ def pull_run(
         wanted = {d: one for d, one in needed.items() if everything or one.kind not in LATER}
         fetch.all(wanted)
     left = [one for digest, one in needed.items() if digest in store.absent(needed.keys() - wanted.keys())]
-    added = set_refs(store, manifest.refs)
+    landed = set_refs(store, manifest.refs)
     _merge_tags(store, manifest)
     _note_left(store, remote, manifest, run, bool(left))
-    return Pulled(run, fetch.count, progress.bytes, len(left), sum(one.size or 0 for one in left), added)
+    left_size = sum(one.size or 0 for one in left)
+    return Pulled(run, fetch.count, progress.bytes, len(left), left_size, landed.added, landed.doubts)
 
 
 def fetch_objects(

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from stillrun_engine.archive import KeptRun
 from stillrun_engine.closure import Needed
+from stillrun_engine.custody import custody_of
 from stillrun_engine.errors import EngineError
 from stillrun_engine.remote_log import Change, Known
 from stillrun_engine.remote_manifest import Manifest, Place, sent_manifest
@@ -131,7 +132,7 @@ class _Push:
         return theirs
 
     def _merged(self, run: KeptRun, there: Digest) -> Manifest | None:
-        """What is there already with what this store knows beside: tags of both, hints of locks. None when that is nothing."""
+        """What is there already with what this store knows beside: tags of both, signatures, hints. None when that is nothing."""
         theirs = self._theirs(run, there)
         if theirs is None:
             return self._ready[run.pathspec]
@@ -164,6 +165,7 @@ class _Push:
         """The refs of one of the runs."""
         name = run.pathspec
         own = {f"runs/{name}", f"tags/{name}", f"evidence/{name}", *(f"locks/{lock.hex}" for lock in self._locks[name])}
+        own.update(custody_of(self._store, name, run.digest))
         return {ref: to for ref, to in self._all_refs.refs.items() if ref in own or ref.startswith(f"tasks/{name}/")}
 
     def _send(self, runs: Sequence[KeptRun], known: Known) -> None:

@@ -34,6 +34,7 @@ def refs_of_runs(store: Store, runs: Iterable[str], locks: Iterable[Digest]) -> 
         for name in (f"runs/{run}", f"tags/{run}", evidence_ref(run)):
             if (digest := store.refs.get(name)) is not None:
                 refs[name] = digest
+        refs.update(_custody(store, run, refs.get(f"runs/{run}")))
         if evidence_ref(run) not in refs:
             own.append(run)
     for run, data in evidence_of(store, own).items() if own else ():
@@ -43,6 +44,14 @@ def refs_of_runs(store: Store, runs: Iterable[str], locks: Iterable[Digest]) -> 
         if (digest := store.refs.get(f"locks/{lock.hex}")) is not None:
             refs[f"locks/{lock.hex}"] = digest
     return RunRefs(refs, made)
+
+
+def _custody(store: Store, run: str, record: Digest | None) -> Mapping[str, Digest]:
+    if record is None or next(iter(store.refs.names(f"signatures/{run}/")), None) is None:
+        return {}
+    from stillrun_engine.custody import custody_of  # most runs are not signed
+
+    return custody_of(store, run, record)
 
 
 def whole_closure(runs: Iterable[KeptRun]) -> dict[Digest, Needed]:
@@ -66,8 +75,15 @@ def left_behind(run: KeptRun) -> list[Needed]:
 
 
 def beside(refs: Mapping[str, Digest]) -> dict[Digest, Needed]:
-    """The records that refs lead to and that no run names: evidence, tags, hints."""
-    names = {"evidence": "what the log said", "tags": "the tags", "locks": "what is known of a lock"}
+    """The records that refs lead to and that no run names: evidence, tags, hints, signatures with their keys."""
+    names = {
+        "evidence": "what the log said",
+        "tags": "the tags",
+        "locks": "what is known of a lock",
+        "signatures": "a signature",
+        "keys": "a key that has signed",
+        "revocations": "that a key was revoked",
+    }
     return {
         digest: Needed(digest, names[name.split("/")[0]])
         for name, digest in refs.items()

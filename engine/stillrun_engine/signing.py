@@ -15,7 +15,7 @@ from stillrun_snapshot.digest import Digest
 from stillrun_snapshot.dsse import EnvelopeUnsound, envelope, open_envelope
 from stillrun_snapshot.ed25519 import PrivateKey, PublicKey
 from stillrun_snapshot.errors import StillrunError
-from stillrun_snapshot.keys import KnownKey, check_line, known_keys, publish_key
+from stillrun_snapshot.keys import KnownKey, LogPlace, check_line, known_keys, publish_key
 from stillrun_snapshot.logtree import LogTree
 from stillrun_snapshot.record import canonical_bytes, parse_record
 from stillrun_snapshot.refs import RefChange
@@ -25,8 +25,10 @@ __all__ = [
     "CheckedSignature",
     "Keys",
     "SignRefused",
+    "Statement",
     "keys_held",
     "keys_of",
+    "read_statement",
     "sign_run",
     "signatures_of",
     "statement_facts",
@@ -62,6 +64,19 @@ class CheckedSignature:
     def counts(self) -> bool:
         """Whether it may be relied on, as far as its key may be."""
         return self.standing in ("sound", "stranger")
+
+
+@dataclass(frozen=True)
+class Statement:
+    """What a signature says, and the key that says it. log: where the log was that it was said in."""
+
+    keyid: str
+    run: str
+    record: str
+    signer: str
+    meaning: str
+    time: str
+    log: LogPlace | None
 
 
 @dataclass(frozen=True)
@@ -127,42 +142,57 @@ def signatures_of(run: KeptRun, keys: Keys, tree: LogTree) -> list[CheckedSignat
     return sorted(found, key=lambda each: (each.line or 0, each.ref))
 
 
+def read_statement(store: Store, ref: str, digest: Digest, known: Mapping[str, KnownKey]) -> Statement:
+    """What the signature ``ref`` says. Raises a StillrunError unless it is one, by a key among ``known``."""
+    record = store.get_record(digest, "signature")
+    verifiers = {keyid: key.public for keyid, key in known.items()}
+    opened = open_envelope(record, STATEMENT_TYPE, verifiers, f"the signature {ref}")
+    told = parse_record(opened.payload, "stillrun/statement/1")
+    try:
+        run, covered, who, meaning, time = (str(told[name]) for name in ("run", "record", "signer", "meaning", "time"))
+    except KeyError as error:
+        raise EnvelopeUnsound(f"the statement of {ref} does not say its {error}.") from error
+    return Statement(opened.keyids[0], run, covered, who, meaning, time, LogPlace.told(told.get("log")))
+
+
 def _checked(run: KeptRun, ref: str, digest: Digest, keys: Keys, tree: LogTree) -> CheckedSignature:
     place = tree.find(ref)
     line = None if place is None else place + 1
     try:
-        record = run.store.get_record(digest, "signature")
-        verifiers = {keyid: known.public for keyid, known in keys.known.items()}
-        opened = open_envelope(record, STATEMENT_TYPE, verifiers, f"the signature {ref}")
-        told = parse_record(opened.payload, "stillrun/statement/1")
-        facts = {name: str(told[name]) for name in ("signer", "meaning", "time")}
-        subject, covered = told["run"], told["record"]
-    except (StillrunError, KeyError) as error:
-        if not isinstance(error, StillrunError):
-            error = EnvelopeUnsound(f"the statement of {ref} does not say its {error}.")
+        told = read_statement(run.store, ref, digest, keys.known)
+    except StillrunError as error:
         return CheckedSignature(ref, "", "unsound", str(error), line=line)
-    keyid = opened.keyids[0]
-    standing, why = _standing(run, str(subject), str(covered), keys.known[keyid], place, tree)
-    if standing == "sound" and keys.trusted is not None and keyid not in keys.trusted:
-        standing, why = "stranger", f"the key {keyid[:16]} is none of those you trust."
-    return CheckedSignature(ref, keyid, standing, why, record=str(covered), line=line, **facts)
+    standing, why = _standing(run, told, keys.known[told.keyid], place, tree)
+    if standing == "sound" and keys.trusted is not None and told.keyid not in keys.trusted:
+        standing, why = "stranger", f"the key {told.keyid[:16]} is none of those you trust."
+    facts = {"signer": told.signer, "meaning": told.meaning, "time": told.time}
+    return CheckedSignature(ref, told.keyid, standing, why, record=told.record, line=line, **facts)
 
 
-def _standing(
-    run: KeptRun, subject: str, covered: str, known: KnownKey, place: int | None, tree: LogTree
-) -> tuple[Standing, str]:
-    if subject != run.pathspec:
-        return "unsound", f"it was made for {subject[:200]}, and put here by somebody."
-    if covered != run.digest:
-        return "stale", f"it covers the record {covered[7:19]}…, and the run's is {run.digest.hex[:12]}… now."
+def _standing(run: KeptRun, told: Statement, known: KnownKey, place: int | None, tree: LogTree) -> tuple[Standing, str]:
+    if told.run != run.pathspec:
+        return "unsound", f"it was made for {told.run[:200]}, and put here by somebody."
+    if told.record != run.digest:
+        return "stale", f"it covers the record {told.record[7:19]}…, and the run's is {run.digest.hex[:12]}… now."
     gone = known.revocation
     if gone is not None:
-        since = tree.find(f"revocations/{known.keyid}")
-        if gone.compromised or place is None or since is None or place > since:
-            when = "whenever it was made" if gone.compromised else "and it was made after that"
+        if gone.compromised or not _is_before(told, known, place, tree):
+            when = "whenever it was made" if gone.compromised else "and nothing shows that it was not made after that"
             return "revoked", f"its key was revoked at {gone.time} ({gone.reason}), {when}."
         return "sound", f"its key was revoked later, at {gone.time} ({gone.reason})."
     return "sound", ""
+
+
+def _is_before(told: Statement, known: KnownKey, place: int | None, tree: LogTree) -> bool:
+    """Whether a signature was made before its key was revoked (docs/spec/signature.md §4).
+
+    Where both were said in one log that is not this one, they say themselves which came first; else this log does.
+    """
+    gone = known.revocation
+    if gone is not None and told.log and gone.log and told.log.origin == gone.log.origin != tree.origin:
+        return told.log.size < gone.log.size
+    since = tree.find(f"revocations/{known.keyid}")
+    return place is not None and since is not None and place < since
 
 
 def statement_facts(signature: CheckedSignature) -> dict[str, Any]:

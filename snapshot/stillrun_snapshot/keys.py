@@ -16,7 +16,18 @@ from stillrun_snapshot.record import canonical_bytes, parse_record
 from stillrun_snapshot.refs import RefChange
 from stillrun_snapshot.store import Store
 
-__all__ = ["KeyRefused", "KnownKey", "Revocation", "check_line", "known_keys", "publish_key", "revoke_key", "revoked"]
+__all__ = [
+    "KeyRefused",
+    "KnownKey",
+    "LogPlace",
+    "Revocation",
+    "check_line",
+    "keys_among",
+    "known_keys",
+    "publish_key",
+    "revoke_key",
+    "revoked",
+]
 
 KEY_TYPE = "application/vnd.stillrun.key+json"
 REVOCATION_TYPE = "application/vnd.stillrun.revocation+json"
@@ -28,14 +39,38 @@ class KeyRefused(StillrunError):
 
 
 @dataclass(frozen=True)
+class LogPlace:
+    """How many lines a log had when something was signed, and which log that is."""
+
+    origin: str
+    size: int
+
+    @staticmethod
+    def told(value: object) -> LogPlace | None:
+        """The place that a statement names, None when it names none."""
+        if (
+            not isinstance(value, dict)
+            or type(value.get("size")) is not int
+            or not isinstance(value.get("origin"), str)
+        ):
+            return None
+        return LogPlace(value["origin"], value["size"])
+
+
+@dataclass(frozen=True)
 class Revocation:
-    """That a key is not to be relied on. compromised: whatever it signed, whenever."""
+    """That a key is not to be relied on. compromised: whatever it signed, whenever.
+
+    log: where the log was that it was said in, None in older ones. signers: known keys that have signed it.
+    """
 
     keyid: str
     reason: str
     by: str
     time: str
     compromised: bool
+    log: LogPlace | None = None
+    signers: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -104,6 +139,7 @@ def revoke_key(
         "by": by,
         "time": timestamp(clock()),
         "compromised": compromised,
+        "log": _log_of(store),
     }
     signers = [] if signer is None else [signer]
     record = {"schema": "stillrun/revocation/1", **envelope(REVOCATION_TYPE, canonical_bytes(statement), *signers)}
@@ -112,43 +148,85 @@ def revoke_key(
 
 def known_keys(store: Store) -> dict[str, KnownKey]:
     """Return the keys that the store knows, by keyid. Raises a StillrunError when one is not what its name says."""
-    gone = revoked(store)
-    found = (_known(store, name, digest, gone) for name, digest in store.refs.names("keys/"))
+    return keys_among(store, _key_refs(store))
+
+
+def keys_among(store: Store, refs: Mapping[str, Digest]) -> dict[str, KnownKey]:
+    """Return the keys that some refs name, by keyid, as ``known_keys``; the store's own refs are not asked."""
+    gone = _revoked(store, refs)
+    named = ((name, digest) for name, digest in refs.items() if name.startswith("keys/"))
+    found = (_known(store, refs, name, digest, gone) for name, digest in named)
     return {key.keyid: key for key in found}
 
 
 def revoked(store: Store) -> dict[str, Revocation]:
     """Return the revocations, by keyid."""
+    return _revoked(store, _key_refs(store))
+
+
+def _key_refs(store: Store) -> dict[str, Digest]:
+    return {**dict(store.refs.names("keys/")), **dict(store.refs.names("revocations/"))}
+
+
+def _revoked(store: Store, refs: Mapping[str, Digest]) -> dict[str, Revocation]:
     found = {}
-    for name, digest in store.refs.names("revocations/"):
+    for name, digest in refs.items():
+        if not name.startswith("revocations/"):
+            continue
         told = _statement(store, name, digest, "revocation", REVOCATION_TYPE)
         if told["keyid"] != name.split("/")[1]:
             raise StoreError(f"the record of {name} revokes another key, {str(told['keyid'])[:16]}.")
-        found[told["keyid"]] = Revocation(
-            told["keyid"], told["reason"], told["by"], told["time"], bool(told["compromised"])
-        )
+        who = [str(told[key]) for key in ("keyid", "reason", "by", "time")]
+        signers = _signers(store, refs, name, digest)
+        place = LogPlace.told(told.get("log"))
+        found[who[0]] = Revocation(who[0], who[1], who[2], who[3], bool(told["compromised"]), place, signers)
     return found
 
 
-def _known(store: Store, name: str, digest: Digest, gone: Mapping[str, Revocation]) -> KnownKey:
+def _signers(store: Store, refs: Mapping[str, Digest], name: str, digest: Digest) -> tuple[str, ...]:
+    """The keys among ``refs`` that have signed a revocation. Raises EnvelopeUnsound where one's signature is wrong."""
+    record = store.get_record(digest, "revocation")
+    told = [str(each.get("keyid")) for each in record["signatures"] if isinstance(each, dict)]
+    signed = [keyid for keyid in told if f"keys/{keyid}" in refs]
+    verifiers = {keyid: _public(store, refs, f"keys/{keyid}") for keyid in signed}
+    return open_envelope(record, REVOCATION_TYPE, verifiers, f"the record of {name}").keyids if signed else ()
+
+
+def _known(
+    store: Store, refs: Mapping[str, Digest], name: str, digest: Digest, gone: Mapping[str, Revocation]
+) -> KnownKey:
     told = _statement(store, name, digest, "key", KEY_TYPE)
     public = PublicKey.of_pem(told["public"], f"the key of {name}")
     if not name == f"keys/{public.keyid}" == f"keys/{told['keyid']}":
         raise KeyUnsound(f"the record of {name} holds another key, {public.keyid[:16]}.")
     open_envelope(store.get_record(digest, "key"), KEY_TYPE, {public.keyid: public}, f"the record of {name}")
-    _check_replaced(store, name, digest, told)
+    _check_replaced(store, refs, name, digest, told)
     return KnownKey(public, told["holder"], told["time"], told["replaces"], gone.get(public.keyid))
 
 
-def _check_replaced(store: Store, name: str, digest: Digest, told: Mapping[str, Any]) -> None:
+def _check_replaced(
+    store: Store, refs: Mapping[str, Digest], name: str, digest: Digest, told: Mapping[str, Any]
+) -> None:
     """A key that replaces another must be signed by that one."""
     if told["replaces"] is None:
         return
-    before = store.refs.get(f"keys/{told['replaces']}")
-    if before is None:
+    if f"keys/{told['replaces']}" not in refs:
         raise KeyUnsound(f"the record of {name} replaces a key that is not known here, {str(told['replaces'])[:16]}.")
-    old = PublicKey.of_pem(_statement(store, f"keys/{told['replaces']}", before, "key", KEY_TYPE)["public"])
+    old = _public(store, refs, f"keys/{told['replaces']}")
     open_envelope(store.get_record(digest, "key"), KEY_TYPE, {old.keyid: old}, f"the record of {name}")
+
+
+def _public(store: Store, refs: Mapping[str, Digest], name: str) -> PublicKey:
+    return PublicKey.of_pem(_statement(store, name, refs[name], "key", KEY_TYPE)["public"], f"the key of {name}")
+
+
+def _log_of(store: Store) -> dict[str, Any]:
+    """The log before the line that is about to be written, as signatures tell it."""
+    from stillrun_snapshot.checkpoint import checkpoint_of  # few revoke, and many ask for keys
+    from stillrun_snapshot.logtree import LogTree
+
+    head = checkpoint_of(LogTree(store.root))
+    return {"origin": head.origin, "size": head.size, "root": base64.b64encode(head.root).decode()}
 
 
 def _statement(store: Store, name: str, digest: Digest, kind: str, payload_type: str) -> dict[str, Any]:

@@ -32,9 +32,10 @@ def canonical_bytes(record: Mapping[str, Any]) -> bytes:
         raise RecordError(f"a record holds text that UTF-8 cannot express, near {broken}.") from error
 
 
-def parse_record(data: bytes, schema: str | None) -> dict[str, Any]:
+def parse_record(data: bytes, schema: str | None, *older: str) -> dict[str, Any]:
     """Return the record in ``data``; ``schema`` is what it must be, such as ``stillrun/run/1``, or None for any.
 
+    older: other versions of it that it may be.
     Raises RecordError when it is another record, of a newer version, or not canonical JSON's subset.
     """
     try:
@@ -44,7 +45,7 @@ def parse_record(data: bytes, schema: str | None) -> dict[str, Any]:
     if not isinstance(record, dict):
         raise RecordError(f"a record must be a JSON object; found a {type(record).__name__}.")
     found = require_schema(record)
-    if schema is not None and found != schema:
+    if schema is not None and found != schema and found not in older:
         raise RecordError(_mismatch(found, schema))
     return record
 

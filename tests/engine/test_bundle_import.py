@@ -19,7 +19,11 @@ from stillrun_engine.bundle_export import write_bundle
 from stillrun_engine.bundle_import import import_bundle
 from stillrun_engine.errors import EngineError
 from stillrun_engine.pathspec import parse_pathspec
+from stillrun_engine.signing import keys_of, signatures_of
 from stillrun_snapshot.digest import Digest, digest_of
+from stillrun_snapshot.ed25519 import PublicKey
+from stillrun_snapshot.keys import revoked
+from stillrun_snapshot.logtree import LogTree
 from stillrun_snapshot.refs import RefChange
 from stillrun_snapshot.store import Store
 
@@ -263,7 +267,8 @@ def run_of(contents: dict[str, Any]) -> str:
 
 
 CHANGES: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
-    "newer": (lambda c: c.update(schema="stillrun/bundle/2"), "stillrun/bundle/2"),
+    "newer": (lambda c: c.update(schema="stillrun/bundle/3"), "stillrun/bundle/3"),
+    "older": (lambda c: c.update(schema="stillrun/bundle/2"), "in the one form"),
     "unknown key": (lambda c: c.update(more=1), "in the one form"),
     "more objects": (lambda c: c.update(objects=c["objects"] + 1), "says that it has"),
     "fewer objects": (lambda c: c.update(objects=3), "more objects than it says"),
@@ -385,6 +390,20 @@ def test_a_damaged_object_is_named_and_no_file_is_written(bundle: Path, here: St
     loose.write_bytes(loose.read_bytes()[:-1] + b"?")
     with open(tmp_path / "out", "wb") as out, pytest.raises(Exception, match=loose.name):
         write_bundle(here, [open_run(here, parse_pathspec(name))], out, without=["package"])
+
+
+def test_a_bundle_of_version_2_brings_signatures(here: Store) -> None:
+    golden = Path(__file__).parents[2] / "fixtures" / "formats" / "bundle" / "v2"
+    schema = json.loads((SCHEMAS / "bundle-2.json").read_text())
+    Draft202012Validator.check_schema(schema)
+    Draft202012Validator(schema).validate(json.loads(members_of(golden / "signed.bundle")[0][1]))
+    import_bundle(here, golden / "signed.bundle")
+    key = PublicKey.of_pem((golden / "key.pem").read_text())
+    (found,) = signatures_of(open_run(here, parse_pathspec("Tiny/latest")), keys_of(here, [key]), LogTree(here.root))
+    assert (found.standing, found.told) == (
+        "sound",
+        f"its key was revoked later, at {revoked(here)[key.keyid].time} (a new laptop).",
+    )
 
 
 def test_a_bundle_of_version_1_is_read(here: Store) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from datetime import datetime, timezone
 
 import click
@@ -27,6 +28,7 @@ __all__ = ["forget_command"]
 @click.option("--yes", is_flag=True, help="Do what a rule says; without it, it is only told what would be forgotten.")
 @click.option("--why", metavar="TEXT", help="For the log: one line.")
 @click.option("--anyway", is_flag=True, help="Also runs that are tagged, or that other runs were made from.")
+@click.option("--remote", metavar="NAME", help="In that remote, and not here: for all who share it.")
 @click.option("--undo", is_flag=True, help="Bring forgotten runs back, as long as their objects are there.")
 @common_options
 @click.pass_context
@@ -39,6 +41,7 @@ def forget_command(
     yes: bool,
     why: str | None,
     anyway: bool,
+    remote: str | None,
     undo: bool,
     as_json: bool,
 ) -> None:
@@ -46,11 +49,18 @@ def forget_command(
 
     Nothing is lost in silence: the log keeps a line for each, with the reason. What only they needed is removed by
     `stillrun store gc`, a day later; until then --undo brings them back. Pinned runs and runs that are going on stay.
+
+    With --remote NAME they are forgotten there: stores that have them keep them, and `stillrun remote gc NAME` frees what
+    only they needed. Whoever still has one brings it back with `stillrun push`.
     """
     rules = Rules(None if older_than is None else seconds_of(older_than, "--older-than"), keep_last, keep_tag)
     ruled = older_than is not None or keep_last is not None
     with open_store(ctx) as store:
-        if undo:
+        if remote is not None:
+            if undo or ruled or not names:
+                raise click.UsageError("--remote goes with FLOW/RUN..., and with neither rules nor --undo.")
+            _there(store, remote, names, why=why, anyway=anyway, as_json=as_json)
+        elif undo:
             _undo(store, names, as_json=as_json)
         elif ruled:
             _by_rules(store, names, rules, yes=yes, why=why, as_json=as_json)
@@ -65,6 +75,22 @@ def _by_name(store: Store, names: tuple[str, ...], *, why: str | None, anyway: b
     chosen = [find_run(known, parse_pathspec(name, least=2, most=2)) for name in dict.fromkeys(names)]
     refuse_held(known, chosen, anyway=anyway)
     _told(store, chosen, why or "forgotten by name", as_json=as_json)
+
+
+def _there(store: Store, name: str, names: tuple[str, ...], *, why: str | None, anyway: bool, as_json: bool) -> None:
+    from stillrun_engine.remote_forget import forget_there
+    from stillrun_engine.remotes import opened_remote
+
+    specs = [parse_pathspec(each, least=2, most=2) for each in names]
+    gone = forget_there(opened_remote(store, name, os.environ), specs, why or "forgotten by name", anyway=anyway)
+    if as_json:
+        print_json({"remote": name, "runs": gone, "why": why or "forgotten by name"})
+        return
+    for run in gone:
+        click.echo(clean(f"{run}: forgotten in {name}"))
+    click.echo(
+        clean(f"{counted(len(gone), 'run')} forgotten. 'stillrun remote gc {name}' finds what only they needed.")
+    )
 
 
 def _by_rules(store: Store, names: tuple[str, ...], rules: Rules, *, why: str | None, yes: bool, as_json: bool) -> None:

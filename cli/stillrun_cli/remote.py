@@ -1,4 +1,4 @@
-"""`stillrun remote add|list|remove|check|runs`: places that stores share runs through."""
+"""`stillrun remote add|list|remove|check|runs|gc`: places that stores share runs through."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from stillrun_cli.amounts import seconds_of
 from stillrun_cli.console import clean, common_options, print_json, print_table, size
 from stillrun_cli.narrator import counted
 from stillrun_cli.progress import transfer_progress
@@ -100,6 +101,31 @@ def runs(ctx: click.Context, name: str, flow: str | None, as_json: bool) -> None
     else:
         for run in found:
             click.echo(clean(run))
+
+
+@remote_group.command("gc")
+@click.argument("name")
+@click.option("--delete", is_flag=True, help="Delete it; without this, only tell what would go.")
+@click.option("--grace", default="7d", metavar="TIME", help="Leave alone what was written so shortly ago; default: 7d.")
+@common_options
+@click.pass_context
+def gc(ctx: click.Context, name: str, delete: bool, grace: str, as_json: bool) -> None:
+    """Find files of a remote that none of its runs needs; --delete removes them.
+
+    Others may push and pull meanwhile. What they need and is about to go is sent again by them.
+    """
+    from stillrun_engine.remote_sweep import sweep_remote
+
+    remote = opened_remote(open_store(ctx), name, os.environ)
+    with transfer_progress(as_json, "deleting") as told:
+        found = sweep_remote(remote, remote.known(), seconds_of(grace, "--grace"), delete=delete, told=told)
+    if as_json:
+        print_json({"remote": name, "dry_run": not delete, **asdict(found)})
+        return
+    verb = "freed" if delete else "would be freed; --delete does it"
+    strange = f" {counted(found.strange, 'file')} there are not Stillrun's, and were let be." if found.strange else ""
+    rest = f"{counted(found.kept, 'file')} needed or young ({size(found.kept_size)}).{strange}"
+    click.echo(clean(f"{name}: {counted(found.files, 'file')} ({size(found.size)}) {verb}. {rest}"))
 
 
 @remote_group.command("check")

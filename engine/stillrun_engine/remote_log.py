@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import field
 
 from stillrun_engine.errors import EngineError
 from stillrun_engine.remote_manifest import checked_run
@@ -15,9 +16,10 @@ from stillrun_snapshot.digest import Digest, digest_of
 from stillrun_snapshot.errors import RecordError, StoreError
 from stillrun_snapshot.record import canonical_bytes, parse_record
 
-__all__ = ["START", "Change", "Known", "RemoteLog", "RemoteUnsound"]
+__all__ = ["START", "Change", "Known", "RemoteLog", "RemoteUnsound", "Sweep", "event_key"]
 
 _EVENT, _STATE, _HEAD = "stillrun/remote-event/1", "stillrun/remote-state/1", "stillrun/remote-head/1"
+_SWEEP, _STATE_SWEPT = "stillrun/remote-event/2", "stillrun/remote-state/2"  # none of them where nothing is swept
 _FIRST = Digest("sha256:" + "0" * 64)
 _EVENT_MAX, _STATE_MAX, _HEAD_MAX = 16 << 20, 256 << 20, 4096
 _EVERY = 64  # events from state to state
@@ -30,32 +32,56 @@ class RemoteUnsound(EngineError):
 
 @dataclass(frozen=True)
 class Change:
-    """What is to be known of a run: ``to`` is the name of its manifest, ``expect`` what it was before."""
+    """What is to be known of a run: ``to`` is the name of its manifest, ``expect`` what it was before. note: why it goes."""
 
     run: str
     to: Digest | None
     expect: Digest | None = None
+    note: str | None = None
+
+    def facts(self) -> dict[str, str | None]:
+        """As events tell it."""
+        noted = {} if self.note is None else {"note": self.note}
+        return {"run": self.run, "from": self.expect, "to": self.to, **noted}
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """That files are about to be deleted, or were: those that the file ``sweeps/HEX`` of that digest lists."""
+
+    listed: Digest
+    done: bool
 
 
 @dataclass(frozen=True)
 class Known:
-    """The runs of a remote after its event number ``seq``, whose bytes have the digest ``line``."""
+    """The runs of a remote after its event number ``seq``, whose bytes have the digest ``line``.
+
+    sweeping: lists of files that may be being deleted now, and the numbers of the events that said so. swept: the same of
+    those that were done with, as far as their events were read one by one.
+    """
 
     seq: int
     line: Digest
     runs: Mapping[str, Digest]
+    sweeping: Mapping[Digest, int] = field(default_factory=dict)
+    swept: frozenset[tuple[Digest, int]] = field(default=frozenset(), compare=False)
 
     def to_bytes(self) -> bytes:
-        """As `stillrun/remote-state/1`."""
-        return canonical_bytes({"schema": _STATE, "seq": self.seq, "line": self.line, "runs": dict(self.runs)})
+        """As `stillrun/remote-state/1`, or 2 while something is being swept."""
+        facts = {"seq": self.seq, "line": self.line, "runs": dict(self.runs)}
+        if self.sweeping:
+            return canonical_bytes({"schema": _STATE_SWEPT, **facts, "sweeping": dict(self.sweeping)})
+        return canonical_bytes({"schema": _STATE, **facts})
 
     @staticmethod
     def parse(data: bytes) -> Known:
         """What ``to_bytes`` made; RecordError for anything else."""
-        record = parse_record(data, _STATE)
+        record = parse_record(data, _STATE_SWEPT, _STATE)
         try:
             runs = {checked_run(run): Digest.parse(digest) for run, digest in record["runs"].items()}
-            return Known(_number(record["seq"]), Digest.parse(record["line"]), runs)
+            sweeping = {Digest.parse(one): _number(seq) for one, seq in record.get("sweeping", {}).items()}
+            return Known(_number(record["seq"]), Digest.parse(record["line"]), runs, sweeping)
         except (KeyError, TypeError, AttributeError, StoreError) as err:
             raise RecordError(f"a state of a remote is not what the format says ({err}).") from err
 
@@ -100,11 +126,11 @@ class RemoteLog:
             )
         return found
 
-    def append(self, known: Known, decide: Callable[[Known], Sequence[Change]]) -> Known:
+    def append(self, known: Known, decide: Callable[[Known], Sequence[Change] | Sweep]) -> Known:
         """Write what ``decide`` makes of the runs there are; it is asked again when another writer was faster."""
-        while changes := decide(known):
-            data = self._bytes_of(known, changes)
-            key = _key(known.seq + 1)
+        while decided := decide(known):
+            data = self._bytes_of(known, decided)
+            key = event_key(known.seq + 1)
             if not self._bucket.create(key, data):
                 try:
                     found = self._bucket.get(key, _EVENT_MAX)
@@ -118,12 +144,15 @@ class RemoteLog:
             break
         return known
 
-    def _bytes_of(self, known: Known, changes: Sequence[Change]) -> bytes:
-        for change in changes:
+    def _bytes_of(self, known: Known, decided: Sequence[Change] | Sweep) -> bytes:
+        head = {"seq": known.seq + 1, "prev": known.line, "time": timestamp(self._clock())}
+        record: dict[str, object] = {**head, "writer": os.urandom(8).hex()}
+        if isinstance(decided, Sweep):
+            sweep = {"list": decided.listed, "done": decided.done}
+            return canonical_bytes({"schema": _SWEEP, **record, "changes": [], "sweep": sweep})
+        for change in decided:
             assert known.runs.get(change.run) == change.expect, "decided on what is known"
-        record = {"schema": _EVENT, "seq": known.seq + 1, "prev": known.line, "time": timestamp(self._clock())}
-        told = [{"run": change.run, "from": change.expect, "to": change.to} for change in changes]
-        return canonical_bytes({**record, "writer": os.urandom(8).hex(), "changes": told})
+        return canonical_bytes({"schema": _EVENT, **record, "changes": [change.facts() for change in decided]})
 
     def _leave_marks(self, known: Known) -> None:
         self._bucket.put("head", canonical_bytes({"schema": _HEAD, "seq": known.seq}))
@@ -134,29 +163,33 @@ class RemoteLog:
         """The runs after an event; RemoteUnsound when it does not continue what was before."""
         number = known.seq + 1
         try:
-            record = parse_record(data, _EVENT)
-            sound = record["seq"] == number and record["prev"] == known.line and bool(record["changes"])
+            record = parse_record(data, _SWEEP, _EVENT)
+            is_sweep = record["schema"] == _SWEEP
+            sound = record["seq"] == number and record["prev"] == known.line and bool(record["changes"]) != is_sweep
             runs = dict(known.runs)
+            sweeping, swept = (
+                _after_sweep(known, number, record["sweep"]) if is_sweep else (known.sweeping, known.swept)
+            )
             for change in record["changes"]:
                 run, to = checked_run(change["run"]), change["to"]
                 sound = sound and runs.pop(run, None) == change["from"]
                 if to is not None:
                     runs[run] = Digest.parse(to)
         except RecordError as err:
-            raise RemoteUnsound(f"{_key(number)} in {self._bucket.name} cannot be read: {err}") from err
+            raise RemoteUnsound(f"{event_key(number)} in {self._bucket.name} cannot be read: {err}") from err
         except (KeyError, TypeError, AttributeError, StoreError) as err:
-            raise RemoteUnsound(f"{_key(number)} in {self._bucket.name} is no event of its log ({err}).") from err
+            raise RemoteUnsound(f"{event_key(number)} in {self._bucket.name} is no event of its log ({err}).") from err
         if not sound:
             raise RemoteUnsound(
-                f"{_key(number)} in {self._bucket.name} does not continue what is before it: one of the two was "
+                f"{event_key(number)} in {self._bucket.name} does not continue what is before it: one of the two was "
                 f"changed or replaced. "
                 "Nothing was taken from there; find out who writes to it with something else than Stillrun."
             )
-        return Known(number, digest_of(data), runs)
+        return Known(number, digest_of(data), runs, sweeping, swept)
 
     def _event(self, number: int) -> bytes:
         try:
-            return self._bucket.get(_key(number), _EVENT_MAX)
+            return self._bucket.get(event_key(number), _EVENT_MAX)
         except KeyMissing:
             raise self._rewound(number) from None
 
@@ -192,7 +225,7 @@ class RemoteLog:
         return low
 
     def _has(self, number: int) -> bool:
-        return self._bucket.size(_key(number)) is not None
+        return self._bucket.size(event_key(number)) is not None
 
     def _state_before(self, end: int, base: Known) -> Known:
         """The newest of the last states, when it is newer than ``base`` and can be read."""
@@ -207,8 +240,21 @@ class RemoteLog:
         return base
 
 
-def _key(number: int) -> str:
+def event_key(number: int) -> str:
+    """The file of an event."""
     return f"log/{number:010}"
+
+
+def _after_sweep(
+    known: Known, number: int, told: Mapping[str, object]
+) -> tuple[Mapping[Digest, int], frozenset[tuple[Digest, int]]]:
+    listed = Digest.parse(str(told["list"]))
+    if type(told["done"]) is not bool:
+        raise RecordError("whether something was swept is not told.")
+    if not told["done"]:
+        return {**known.sweeping, listed: number}, known.swept
+    rest = {one: seq for one, seq in known.sweeping.items() if one != listed}
+    return rest, known.swept | (known.sweeping.items() - rest.items())
 
 
 def _state_key(number: int) -> str:

@@ -12,6 +12,7 @@ from stillrun_engine.remote_log import Change, Known
 from stillrun_engine.remote_manifest import Manifest, Place, sent_manifest
 from stillrun_engine.remote_objects import fetched_small
 from stillrun_engine.remote_send import LATER, Sender
+from stillrun_engine.remote_sweep import files_of, settled, swept_files
 from stillrun_engine.remote_work import JOBS, Crew, Progress, Tally
 from stillrun_engine.remotes import OpenRemote
 from stillrun_engine.run_refs import beside, refs_of_runs, whole_closure, whole_locks
@@ -85,6 +86,8 @@ class _Push:
         self._locks = {run.pathspec: whole_locks(run) for run in runs}
         self._all_refs = refs_of_runs(store, list(self._locks), set().union(*self._locks.values()))
         self._made = self._all_refs.made
+        self._swept: dict[Digest, set[str]] = {}
+        self._settled: set[tuple[Digest, int]] = set()
         self.changed: tuple[str, ...] = ()
 
     @property
@@ -100,6 +103,19 @@ class _Push:
 
     def changes(self, known: Known) -> list[Change]:
         """What is to be known of the runs beside what is known of them; all that it rests on is there then."""
+        wanted = self._wanted(known)
+        if self._was_swept(known, wanted):
+            wanted = self._wanted(known)
+        found = []
+        for manifest in wanted:
+            digest, there = sent_manifest(self._remote.bucket, manifest), known.runs.get(manifest.run)
+            if digest != there:
+                found.append(Change(manifest.run, digest, there))
+        self.changed = tuple(change.run for change in found)
+        return found
+
+    def _wanted(self, known: Known) -> list[Manifest]:
+        """The manifests that the runs are to have where it is another than they have; what they name was sent."""
         new = [run for run in self._runs if run.pathspec not in known.runs or self._again]
         if missing := [run for run in new if run.pathspec not in self._ready]:
             self._send(missing, known)
@@ -107,13 +123,31 @@ class _Push:
         for run in self._runs:
             there = known.runs.get(run.pathspec)
             manifest = self._ready[run.pathspec] if there is None else self._merged(run, there)
-            if manifest is None:
-                continue
-            digest = sent_manifest(self._remote.bucket, manifest)
-            if digest != there:
-                found.append(Change(run.pathspec, digest, there))
-        self.changed = tuple(change.run for change in found)
+            found += [manifest] if manifest is not None else []
         return found
+
+    def _was_swept(self, known: Known, wanted: Sequence[Manifest]) -> bool:
+        """Whether files that some of ``wanted`` name may have been deleted meanwhile; nothing more of them is, then."""
+        hit: set[str] = set()
+        for listed, begun in (known.swept | known.sweeping.items()) - self._settled:
+            own = {one.run for one in wanted if self._is_hit(listed, one)}
+            if own:
+                settled(self._remote, known, listed)
+            if own or (listed, begun) in known.swept:  # what is sent from now on stays
+                self._settled.add((listed, begun))
+            hit |= own
+        for run in hit:
+            self._ready.pop(run, None)
+        return bool(hit)
+
+    def _is_hit(self, listed: Digest, manifest: Manifest) -> bool:
+        if listed not in self._swept:
+            try:
+                self._swept[listed] = swept_files(self._remote.bucket, listed)
+            except RecordError:  # long ago, and the list itself has gone: it may be anything
+                return True
+        key = f"manifests/{digest_of(manifest.to_bytes()).hex}"
+        return not self._swept[listed].isdisjoint({key, *files_of(manifest)})
 
     def _theirs(self, run: KeptRun, there: Digest) -> Manifest | None:
         """What the remote says of the run, None when that is damaged and is to be sent again. RunTaken for another run."""

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol
 
+from stillrun_snapshot.deferred import dataclass
 from stillrun_snapshot.errors import StoreError
 
 __all__ = [
@@ -15,6 +16,7 @@ __all__ = [
     "BucketError",
     "FileTooLong",
     "KeyMissing",
+    "Listed",
     "PromiseBroken",
     "checked_key",
     "prove_promise",
@@ -38,6 +40,15 @@ class KeyMissing(BucketError):
 
 class PromiseBroken(BucketError):
     """A bucket does not keep the promise that changes of the log rest on."""
+
+
+@dataclass(frozen=True)
+class Listed:
+    """A file as a bucket lists it. written: when, in seconds by the bucket's clock, which may be off."""
+
+    key: str
+    size: int
+    written: float
 
 
 class Bucket(Protocol):
@@ -65,8 +76,11 @@ class Bucket(Protocol):
     def delete(self, key: str) -> None:
         """Remove a file that may be gone already."""
 
-    def keys(self, prefix: str) -> Iterator[tuple[str, int]]:
-        """Names and lengths of what is below ``prefix``, as the bucket tells them: nothing may rest on it."""
+    def written(self, key: str) -> float | None:
+        """When it was written, by the bucket's clock, None when there is none."""
+
+    def keys(self, prefix: str) -> Iterator[Listed]:
+        """What is below ``prefix``, as the bucket tells it: nothing may rest on it."""
 
 
 def checked_key(key: str) -> str:

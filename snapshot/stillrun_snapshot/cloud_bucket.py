@@ -22,7 +22,7 @@ from obstore.exceptions import (
 from obstore.store import from_url
 
 from stillrun_snapshot.aws_profile import profile_settings
-from stillrun_snapshot.bucket import BucketError, FileTooLong, KeyMissing, checked_key
+from stillrun_snapshot.bucket import BucketError, FileTooLong, KeyMissing, Listed, checked_key
 from stillrun_snapshot.bucket_place import BucketPlace
 
 __all__ = ["CloudBucket"]
@@ -112,6 +112,14 @@ class CloudBucket:
         except KeyMissing:
             return None
 
+    def written(self, key: str) -> float | None:
+        """When a file was written."""
+        checked_key(key)
+        try:
+            return float(self._call(lambda: obstore.head(self._store, key), key)["last_modified"].timestamp())
+        except KeyMissing:
+            return None
+
     def delete(self, key: str) -> None:
         """Remove a file."""
         checked_key(key)
@@ -120,11 +128,12 @@ class CloudBucket:
         except KeyMissing:
             return
 
-    def keys(self, prefix: str) -> Iterator[tuple[str, int]]:
+    def keys(self, prefix: str) -> Iterator[Listed]:
         """What the bucket lists."""
         folder = prefix.rsplit("/", 1)[0] if "/" in prefix else None
         batches = self._call(lambda: list(obstore.list(self._store, folder)), "")
-        yield from sorted((each["path"], each["size"]) for batch in batches for each in batch)
+        found = (Listed(each["path"], each["size"], each["last_modified"].timestamp()) for b in batches for each in b)
+        yield from sorted((one for one in found if one.key.startswith(prefix)), key=lambda one: one.key)
 
     def _call(self, work: Callable[[], _Result], key: str) -> _Result:
         """What ``work`` returns, tried again for a while after what may pass; BucketError in one sentence otherwise."""

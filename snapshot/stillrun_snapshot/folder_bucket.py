@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from stillrun_snapshot._disk import fresh_name, remove_quietly, sync_folder, write_all, writing
-from stillrun_snapshot.bucket import BucketError, FileTooLong, KeyMissing, checked_key
+from stillrun_snapshot.bucket import BucketError, FileTooLong, KeyMissing, Listed, checked_key
 
 __all__ = ["FolderBucket"]
 
@@ -70,24 +70,34 @@ class FolderBucket:
 
     def size(self, key: str) -> int | None:
         """A file's length."""
-        try:
-            return self._path(key).stat().st_size
-        except (FileNotFoundError, NotADirectoryError):
-            return None
-        except OSError as err:
-            raise self._refused(key, err) from err
+        status = self._status(key)
+        return None if status is None else status.st_size
+
+    def written(self, key: str) -> float | None:
+        """When a file was written."""
+        status = self._status(key)
+        return None if status is None else status.st_mtime
 
     def delete(self, key: str) -> None:
         """Remove a file."""
         with writing(self._root, "remote"):
             remove_quietly(self._path(key))
 
-    def keys(self, prefix: str) -> Iterator[tuple[str, int]]:
+    def keys(self, prefix: str) -> Iterator[Listed]:
         """All files of which the name begins so, but unfinished ones."""
         for path in sorted(self._root.rglob("*")):
             key = path.relative_to(self._root).as_posix()
-            if key.startswith(prefix) and not path.name.startswith(".") and path.is_file():
-                yield key, path.stat().st_size
+            seen = key.startswith(prefix) and not path.name.startswith(".") and path.is_file()
+            if seen and (status := self._status(key)) is not None:
+                yield Listed(key, status.st_size, status.st_mtime)
+
+    def _status(self, key: str) -> os.stat_result | None:
+        try:
+            return self._path(key).stat()
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except OSError as err:
+            raise self._refused(key, err) from err
 
     def _path(self, key: str) -> Path:
         return self._root / checked_key(key)

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from stillrun_engine.remote_log import START, Change, Known, RemoteLog, RemoteUnsound
 from stillrun_engine.remote_manifest import Manifest, Packed, Whole, fetched_manifest, pieces_of, sent_manifest
+from stillrun_engine.remote_sweep import swept_files
 from stillrun_snapshot.digest import digest_of
 from stillrun_snapshot.errors import RecordError
 from stillrun_snapshot.folder_bucket import FolderBucket
@@ -45,6 +46,16 @@ def test_the_golden_remote_is_read_as_ever() -> None:
     assert whole == Whole(300_000, False)
     key = next(pieces_of(large, whole.size))[0]
     assert digest_of((GOLDEN / key).read_bytes()) == large
+
+
+def test_the_golden_remote_that_was_swept_is_read_as_ever() -> None:
+    """Its last sweep is not done; one before it, of the same files, is."""
+    folder = GOLDEN.with_name("v2")
+    known = log_of(folder).read(None, None)
+    ((listed, seq),) = known.sweeping.items()
+    assert (known.seq, seq, known.runs, known.swept) == (5, 5, {}, {(listed, 3)})
+    assert Known.parse((folder / "states" / "0000000005").read_bytes()) == known
+    assert swept_files(FolderBucket(folder), listed) == {"manifests/" + A.hex, "segments/" + B.hex}
 
 
 @given(st.lists(st.binary(max_size=3000), unique=True))

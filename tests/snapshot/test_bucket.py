@@ -57,7 +57,10 @@ def test_what_is_put_is_got(bucket: Bucket) -> None:
     assert bucket.size("objects/ab/cd") == 5
     bucket.put("objects/ab/cd", b"other")
     assert bucket.get("objects/ab/cd", 5) == b"other"
-    assert list(bucket.keys("objects/")) == [("objects/ab/cd", 5)]
+    (listed,) = bucket.keys("objects/")
+    assert (listed.key, listed.size) == ("objects/ab/cd", 5)
+    assert bucket.written("objects/ab/cd") == pytest.approx(listed.written, abs=1)
+    assert bucket.written("objects/ab/ce") is None
     bucket.delete("objects/ab/cd")
     bucket.delete("objects/ab/cd")
     assert bucket.size("objects/ab/cd") is None

@@ -7,6 +7,7 @@ import re
 import time
 from collections.abc import Callable, Iterator, Mapping
 from datetime import timedelta
+from http.client import HTTPException
 from typing import Any, TypeVar
 
 import obstore
@@ -24,6 +25,7 @@ from obstore.store import from_url
 from stillrun_snapshot.aws_profile import profile_settings
 from stillrun_snapshot.bucket import BucketError, FileTooLong, KeyMissing, Listed, checked_key
 from stillrun_snapshot.bucket_place import BucketPlace
+from stillrun_snapshot.throttle import Gate, is_throttled
 
 __all__ = ["CloudBucket"]
 
@@ -39,6 +41,7 @@ _NO_CREDENTIALS = (
     "Credential",
     "missing AccessKey",
 )
+_REST = 10  # times the patience: as long all may wait because a service asks for it
 _TRIES_FOR_SHORT = 3
 _Result = TypeVar("_Result")
 
@@ -53,6 +56,7 @@ class CloudBucket:
     def __init__(self, place: BucketPlace, settings: Mapping[str, str], *, patience: float) -> None:
         """settings: environment variables and where profiles are; see ``opened_bucket``."""
         self._place, self._patience = place, patience
+        self._gate = Gate()
         options = _options(place, settings)
         self._store: Any = self._call(lambda: from_url(place.url, **options), "")
 
@@ -137,29 +141,48 @@ class CloudBucket:
 
     def _call(self, work: Callable[[], _Result], key: str) -> _Result:
         """What ``work`` returns, tried again for a while after what may pass; BucketError in one sentence otherwise."""
-        begun, pause, tries = time.monotonic(), _FIRST_PAUSE, 0
+        begun, pause, tries, rested = time.monotonic(), _FIRST_PAUSE, 0, 0.0
         while True:
             tries += 1
+            rested += self._gate.wait()
             try:
-                return work()
+                result = work()
             except (NotFoundError, FileNotFoundError) as err:
                 if "NoSuchBucket" in str(err) or "ContainerNotFound" in str(err):
                     raise self._no_bucket() from None
                 raise KeyMissing(f"there is no {key} in {self.name}.") from None
             except (_EndsEarly, BaseError, OSError, ValueError) as err:
                 # the library's text is not passed on: it has whole requests in it, signatures included
-                final = self._final(err)
+                final = self._final(err, tries)
+                waited = time.monotonic() - begun - rested
                 if _is_short(err) and tries >= _TRIES_FOR_SHORT:  # the file is, and not the answer
                     final = BucketError(f"{self.name}/{key} is shorter than it should be: it is damaged there.")
+                if final is None and is_throttled(str(err), _code(str(err))) and rested < self._patience * _REST:
+                    self._rest(key)
+                    continue
                 patience = min(self._patience, _CONNECT_PATIENCE) if _is_unreached(err) else self._patience
-                if final is None and time.monotonic() - begun + pause > patience:
+                if final is None and waited + pause > patience:
                     final = self._gave_up(err)
                 if final is not None:
                     raise final from None
+            else:
+                self._gate.opened()
+                return result
             time.sleep(pause * (0.5 + random.random()))  # noqa: S311 - so that many clients do not come back at once
             pause = min(pause * 2, _LONGEST_PAUSE)
 
-    def _final(self, err: Exception) -> BucketError | None:
+    def _rest(self, key: str) -> None:
+        """Have all requests wait for as long as the service asks for. That does not count as patience that was needed."""
+        try:
+            url = str(obstore.sign(self._store, "GET", key or "probes", timedelta(minutes=5)))
+        except (BaseError, ValueError, OSError):  # not every kind of credentials can sign an address
+            url = None
+        try:
+            self._gate.close(url)
+        except HTTPException as err:
+            raise BucketError(f"{self.name} has too much to do: {err}. What was moved stays; try again then.") from None
+
+    def _final(self, err: Exception, tries: int) -> BucketError | None:
         """The error for what trying again does not mend."""
         text = str(err)
         code = _code(text)
@@ -174,7 +197,7 @@ class CloudBucket:
                 f"{self.name} refuses access ({code or _status(text)}). Look at the credentials of this machine and "
                 f"at what they may do there."
             )
-        if any(sign in text for sign in _NO_CREDENTIALS):
+        if any(sign in text for sign in _NO_CREDENTIALS) and tries > 1:
             return BucketError(
                 f"{self.name} needs credentials, and this machine has none for it. Give them where the tools of the "
                 f"service look for them "
@@ -222,7 +245,7 @@ def _options(place: BucketPlace, settings: Mapping[str, str]) -> dict[str, Any]:
     return {
         "config": config,
         "client_options": {**client, **({"allow_http": True} if endpoint.startswith("http://") else {})},
-        "retry_config": {"max_retries": 2, "retry_timeout": timedelta(seconds=60)},
+        "retry_config": {"max_retries": 0, "retry_timeout": timedelta(seconds=60)},  # it is done here, for all threads
         **({} if provider is None else {"credential_provider": provider}),
     }
 

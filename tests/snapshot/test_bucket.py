@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from email.utils import formatdate
 from pathlib import Path
 
 import pytest
@@ -141,6 +143,33 @@ def test_what_passes_is_waited_for(proxy: FaultProxy, fault: Fault) -> None:
     assert bucket.size("one") == len(data)
 
 
+@pytest.mark.parametrize("how", ["seconds", pytest.param("date", marks=pytest.mark.slow)])
+def test_as_long_as_a_service_asks_for_it_is_left_alone(proxy: FaultProxy, how: str) -> None:
+    """Eight threads wait together: none asks again before, but the one that asks for how long."""
+    bucket, early = bucket_of(proxy), list[Asked]()
+    bucket.put("one", b"1")
+    over = int(time.time()) + 2
+    asked_for = "1" if how == "seconds" else formatdate(over, usegmt=True)
+
+    def choose(asked: Asked) -> Fault | None:
+        if time.time() >= (over if how == "date" else over - 1):
+            return None
+        early.append(asked)
+        return Fault(status=503, code="SlowDown", headers=(f"Retry-After: {asked_for}",))
+
+    proxy.fault = choose
+    with ThreadPoolExecutor(8) as threads:
+        assert list(threads.map(lambda _: bucket.get("one", 1), range(8))) == [b"1"] * 8
+    assert len(early) <= 9
+
+
+def test_who_asks_for_hours_is_not_waited_for(proxy: FaultProxy) -> None:
+    bucket = bucket_of(proxy)
+    proxy.fault = lambda asked: Fault(status=429, code="TooManyRequests", headers=("Retry-After: 7200",))
+    with pytest.raises(BucketError, match="come back in 7,200 seconds"):
+        bucket.get("one", 1)
+
+
 def test_a_file_whose_creation_was_not_answered_is_there_once(proxy: FaultProxy) -> None:
     bucket = bucket_of(proxy)
     proxy.fault = first_of_each(Fault(lose_answer=True), "PUT")
@@ -160,7 +189,7 @@ def test_a_file_whose_creation_was_not_answered_is_there_once(proxy: FaultProxy)
     ],
 )
 def test_what_does_not_pass_is_one_sentence_without_secrets(proxy: FaultProxy, fault: Fault, said: str) -> None:
-    bucket = bucket_of(proxy, patience=0.5)
+    bucket = bucket_of(proxy, patience=0.2)
     bucket.put("one", bytes(1000))
     proxy.fault = lambda asked: fault
     with pytest.raises(BucketError) as caught:

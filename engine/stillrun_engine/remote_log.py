@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import field
 
@@ -24,6 +24,8 @@ _FIRST = Digest("sha256:" + "0" * 64)
 _EVENT_MAX, _STATE_MAX, _HEAD_MAX = 16 << 20, 256 << 20, 4096
 _EVERY = 64  # events from state to state
 _READERS = 16
+_TOGETHER = 1024  # events that are asked for before the first of them is looked at
+_LAST = 10**10 - 1
 
 
 class RemoteUnsound(EngineError):
@@ -108,17 +110,15 @@ class RemoteLog:
             base = self._state_before(end, base)
         if base.seq and (base.seq > end or digest_of(self._event(base.seq)) != base.line):
             raise self._rewound(base.seq)
-        with ThreadPoolExecutor(_READERS) as readers:
-            for data in readers.map(self._event, range(base.seq + 1, end + 1)):
-                base = self._applied(base, data)
+        for data in self._events(base.seq + 1, end):
+            base = self._applied(base, data)
         return base
 
     def read_whole(self, known: Known) -> Known:
         """What runs there are by all events; RemoteUnsound when one is damaged, or ``known`` is not what they say."""
         found = START
-        with ThreadPoolExecutor(_READERS) as readers:
-            for data in readers.map(self._event, range(1, known.seq + 1)):
-                found = self._applied(found, data)
+        for data in self._events(1, known.seq):
+            found = self._applied(found, data)
         if found != known:
             raise RemoteUnsound(
                 f"a file below states/ in {self._bucket.name} is not what the log says. Delete that folder there: it "
@@ -187,6 +187,12 @@ class RemoteLog:
             )
         return Known(number, digest_of(data), runs, sweeping, swept)
 
+    def _events(self, first: int, last: int) -> Iterator[bytes]:
+        """The bytes of some events; nothing is prepared for more of them than are there."""
+        with ThreadPoolExecutor(_READERS) as readers:
+            for begin in range(first, last + 1, _TOGETHER):
+                yield from readers.map(self._event, range(begin, min(begin + _TOGETHER, last + 1)))
+
     def _event(self, number: int) -> bytes:
         try:
             return self._bucket.get(event_key(number), _EVENT_MAX)
@@ -218,6 +224,10 @@ class RemoteLog:
             low, step = hint + 1, 1
             while self._has(low + step):
                 low, step = low + step, step * 2
+                if low > _LAST:
+                    raise RemoteUnsound(
+                        f"{self._bucket.name} says of every name that it is there: it is no remote of Stillrun's."
+                    )
             high = low + step
         while high - low > 1:
             middle = (low + high) // 2

@@ -32,6 +32,7 @@ __all__ = [
 PIECE = 8 << 20
 _SCHEMA, _SCHEMA_SIGNED = "stillrun/remote-run/1", "stillrun/remote-run/2"
 _MAX = 256 << 20
+_RATIO, _PLAIN = 100, 64 << 10  # digests do not compress: a frame that says it holds more is no manifest
 _KINDS = ("run", "replay")
 _WHOLE_MAX = 1 << 50  # bytes of one object; its pieces have six digits
 
@@ -196,7 +197,7 @@ def fetched_manifest(bucket: Bucket, digest: Digest) -> bytes:
     packed = bucket.get(f"manifests/{digest.hex}", _MAX)
     try:
         size = zstandard.frame_content_size(packed)
-        if not 0 < size <= _MAX:
+        if not 0 < size <= min(_MAX, _RATIO * len(packed) + _PLAIN):
             raise RecordError(
                 f"the manifest {digest} in {bucket.name} says that it has {size:,} bytes, which none may."
             )

@@ -9,17 +9,24 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+import zstandard
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from jsonschema import Draft202012Validator  # type: ignore[import-untyped]  # it ships no types
 
 from stillrun_engine.remote_log import START, Change, Known, RemoteLog, RemoteUnsound
 from stillrun_engine.remote_manifest import Manifest, Packed, Whole, fetched_manifest, pieces_of, sent_manifest
 from stillrun_engine.remote_sweep import swept_files
+from stillrun_engine.remotes import RemoteSettings, add_remote
+from stillrun_snapshot._layout import expected_mark
 from stillrun_snapshot.digest import digest_of
 from stillrun_snapshot.errors import RecordError
 from stillrun_snapshot.folder_bucket import FolderBucket
+from stillrun_snapshot.record import canonical_bytes
 from stillrun_snapshot.segments import SEGMENT_MAX, SMALL_MAX, Entry, segments_of, unpacked
+from stillrun_snapshot.store import Store
 
+SCHEMAS = Path(__file__).parents[2] / "docs" / "spec" / "schemas"
 GOLDEN = Path(__file__).parents[2] / "fixtures" / "formats" / "remote" / "v1"
 A, B, C = (digest_of(text) for text in (b"a", b"b", b"c"))
 
@@ -58,6 +65,35 @@ def test_the_golden_remote_that_was_swept_is_read_as_ever() -> None:
     assert swept_files(FolderBucket(folder), listed) == {"manifests/" + A.hex, "segments/" + B.hex}
 
 
+def test_each_document_of_a_remote_fits_its_schema(tmp_path: Path) -> None:
+    packed = next((GOLDEN / "manifests").iterdir()).read_bytes()
+    with Store.open(tmp_path / "s") as store:
+        add_remote(store, RemoteSettings("team", "s3://runs/x"))
+        settings = (store.root / "remotes.json").read_bytes()
+    seen = {"schema": "stillrun/remote-seen/1", "remote": "0" * 32, "seq": 2, "line": A}
+    fetched = {"schema": "stillrun/fetched/1", "remote": "0" * 32, "run": "F/1", "manifest": A}
+    documents = {
+        "remote": (GOLDEN / "stillrun-remote.json").read_bytes(),
+        "remote-head": (GOLDEN / "head").read_bytes(),
+        "remote-event": (GOLDEN / "log" / "0000000002").read_bytes(),
+        "remote-state": (GOLDEN / "states" / "0000000002").read_bytes(),
+        "remote-run": zstandard.ZstdDecompressor().decompress(packed),
+        "remotes": settings,
+        "remote-seen": canonical_bytes(seen),
+        "fetched": canonical_bytes(fetched),
+        "ref-event": (GOLDEN.parents[1] / "log" / "v1" / "log").read_bytes().split(b"\n")[0],
+        "store": expected_mark(),
+    }
+    for name, data in documents.items():
+        schema = json.loads((SCHEMAS / f"{name}-1.json").read_text())
+        Draft202012Validator.check_schema(schema)
+        Draft202012Validator(schema).validate(json.loads(data))
+        assert not Draft202012Validator(schema).is_valid({**json.loads(data), "schema": f"stillrun/{name}/2"})
+    run = Draft202012Validator(json.loads((SCHEMAS / "remote-run-1.json").read_text()))
+    assert not run.is_valid({**json.loads(documents["remote-run"]), "run": "../x"})
+
+
+@settings(deadline=None)
 @given(st.lists(st.binary(max_size=3000), unique=True))
 def test_what_is_put_in_segments_comes_out_of_them(objects: list[bytes]) -> None:
     """unpacked . segments_of = identity."""
@@ -68,12 +104,14 @@ def test_what_is_put_in_segments_comes_out_of_them(objects: list[bytes]) -> None
     assert found == objects
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=500), st.integers(0, 600), st.integers(0, 1))
 def test_a_payload_is_the_object_or_nothing(payload: bytes, size: int, codec: int) -> None:
     entry = Entry(A, 0, size if codec == 0 else len(payload), size, codec)
     assert unpacked(payload, entry) in (None, b"a")
 
 
+@settings(deadline=None)
 @given(st.integers(SMALL_MAX, 1 << 33))
 def test_pieces_cover_an_object_once(size: int) -> None:
     """The pieces lie side by side from 0 to the size, each under a name of its own."""
@@ -172,3 +210,32 @@ def test_a_log_that_is_not_what_was_seen_is_refused(tmp_path: Path, what: str) -
         path.write_bytes(path.read_bytes().replace(b"F/2", b"F/9"))
     with pytest.raises(RemoteUnsound):
         log.read(None, seen)
+
+
+def named(number: int) -> str:
+    return f"log/{number:010}"
+
+
+def test_an_event_that_stands_far_behind_is_no_reason_to_prepare_for_all_before_it(tmp_path: Path) -> None:
+    log_of(tmp_path).append(START, lambda _: [Change("F/1", A)])
+    (tmp_path / named(9_999_999_999)).write_bytes(b"x")
+    (tmp_path / "head").write_text(json.dumps({"schema": "stillrun/remote-head/1", "seq": 9_999_999_999}))
+    with pytest.raises(RemoteUnsound, match="its event 2 is gone"):
+        log_of(tmp_path).read(None, None)
+
+
+def test_a_service_that_says_of_every_name_that_it_is_there_is_refused(tmp_path: Path) -> None:
+    class Agreeing(FolderBucket):
+        def size(self, key: str) -> int | None:
+            return 1
+
+    with pytest.raises(RemoteUnsound, match="every name"):
+        RemoteLog(Agreeing(tmp_path), clock).read(None, None)
+
+
+def test_a_manifest_that_says_it_is_much_longer_than_its_frame_is_refused_unread(tmp_path: Path) -> None:
+    data = manifest()[:-1] + b" " * 9_000_000 + b"}"
+    (tmp_path / "manifests").mkdir()
+    (tmp_path / "manifests" / digest_of(data).hex).write_bytes(zstandard.ZstdCompressor().compress(data))
+    with pytest.raises(RecordError, match="which none may"):
+        fetched_manifest(FolderBucket(tmp_path), digest_of(data))

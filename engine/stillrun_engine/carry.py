@@ -13,7 +13,7 @@ from stillrun_snapshot.bucket import BucketError
 from stillrun_snapshot.deferred import dataclass
 from stillrun_snapshot.digest import Digest
 from stillrun_snapshot.errors import ObjectCorrupt, ObjectMissing, RefConflict, StillrunError, StoreFull, StoreReadOnly
-from stillrun_snapshot.record import parse_record
+from stillrun_snapshot.record import RECORD_MAX, parse_record
 from stillrun_snapshot.refs import RefChange
 from stillrun_snapshot.store import Store
 
@@ -91,7 +91,7 @@ def check_runs(store: Store, runs: Iterable[str], refs: Mapping[str, Digest]) ->
         with sound_records(", ".join(names)):
             rest -= check_custody(store, {run: refs[f"runs/{run}"] for run in names}, refs)
     for name in [name for name in rest if name.startswith("locks/")]:
-        hints = parse_record(store.get(refs[name]), "stillrun/lock-hints/2")
+        hints = parse_record(store.get(refs[name], RECORD_MAX), "stillrun/lock-hints/2")
         if hints.get("lock") == f"sha256:{name.removeprefix('locks/')}":
             rest.discard(name)
     if rest:

@@ -17,7 +17,7 @@ from stillrun_snapshot.digest import Digest
 from stillrun_snapshot.ed25519 import PublicKey
 from stillrun_snapshot.errors import ObjectRedacted, StillrunError
 from stillrun_snapshot.logtree import LogTree
-from stillrun_snapshot.record import parse_record
+from stillrun_snapshot.record import RECORD_MAX, parse_record
 from stillrun_snapshot.redaction import Tombstone, check_tombstone, tombstone_of
 from stillrun_snapshot.refs import RefEvent
 from stillrun_snapshot.store import Store
@@ -153,7 +153,7 @@ class _Check:
         for name, digest in sorted(self._state.items()):
             self.found.refs += 1
             try:
-                parse_record(self.store.get(digest), None)
+                parse_record(self.store.get(digest, RECORD_MAX), None)
             except ObjectRedacted:
                 continue
             except StillrunError as error:

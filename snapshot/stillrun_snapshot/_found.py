@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from stillrun_snapshot._loose import VerifiedStream, mismatch
 from stillrun_snapshot.digest import BLOCK, Digest, digest_of
-from stillrun_snapshot.errors import ObjectCorrupt, StoreError
+from stillrun_snapshot.errors import ObjectCorrupt, RecordError, StoreError
 
 __all__ = ["FoundBytes", "FoundChunks", "FoundFile"]
 
@@ -23,7 +24,7 @@ class FoundBytes:
     def __init__(self, data: bytes) -> None:
         self._data = data
 
-    def read(self) -> bytes:
+    def read(self, limit: int | None = None) -> bytes:  # noqa: ARG002  # it was small enough to be read
         """Return the bytes."""
         return self._data
 
@@ -42,9 +43,10 @@ class FoundFile:
     def __init__(self, file: io.FileIO, digest: Digest, root: Path) -> None:
         self._file, self._digest, self._root = file, digest, root
 
-    def read(self) -> bytes:
+    def read(self, limit: int | None = None) -> bytes:
         """Return the bytes of the file, hashed."""
         with self._file:
+            _require_at_most(limit, os.fstat(self._file.fileno()).st_size, self._digest)
             data = self._file.readall()
         if (actual := digest_of(data)) != self._digest:
             raise ObjectCorrupt(self._digest, self._root, mismatch(actual.hex, len(data)))
@@ -87,8 +89,11 @@ class FoundChunks:
                 raise ObjectCorrupt(self._digest, self._root, f"its chunk {name} is damaged or missing")
             yield memoryview(data)
 
-    def read(self) -> bytes:
+    def read(self, limit: int | None = None) -> bytes:
         """Return the chunks as one, hashed."""
+        from stillrun_snapshot._block import recipe_size
+
+        _require_at_most(limit, recipe_size(self._recipe, 0), self._digest)
         whole = io.BytesIO()
         state = hashlib.sha256()
         for block in self.blocks():
@@ -113,6 +118,12 @@ class FoundChunks:
     def _require(self, found: str, size: int) -> None:
         if found != self._digest.hex:
             raise ObjectCorrupt(self._digest, self._root, mismatch(found, size))
+
+
+def _require_at_most(limit: int | None, size: int, digest: Digest) -> None:
+    """Refuse an object that is longer than it can be for what it is read as: a few kilobytes of recipe may make terabytes."""
+    if limit is not None and size > limit:
+        raise RecordError(f"object {digest} has {size:,} bytes, more than the {limit:,} that a record may have.")
 
 
 class _ChunkReader(io.RawIOBase):

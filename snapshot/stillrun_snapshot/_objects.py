@@ -18,7 +18,7 @@ from stillrun_snapshot._presence import Presence
 from stillrun_snapshot._unpacked import UnpackedFolder
 from stillrun_snapshot.digest import Digest, digest_of_file
 from stillrun_snapshot.errors import ObjectCorrupt, ObjectMissing, ObjectRedacted
-from stillrun_snapshot.record import parse_record
+from stillrun_snapshot.record import RECORD_MAX, parse_record
 
 if TYPE_CHECKING:
     from stillrun_snapshot._found import Found
@@ -70,9 +70,9 @@ class Objects:
         digest = Digest(digest)
         return self._spare.identity(digest) is not None and not self._is_kept(digest)
 
-    def get(self, digest: Digest) -> bytes:
-        """Return the object's bytes, hashed; raises ObjectMissing or ObjectCorrupt."""
-        return self._find(Digest(digest)).read()
+    def get(self, digest: Digest, limit: int | None = None) -> bytes:
+        """Return the object's bytes, hashed; raises ObjectMissing or ObjectCorrupt, and RecordError for more than ``limit``."""
+        return self._find(Digest(digest)).read(limit)
 
     def get_many(self, digests: Iterable[Digest]) -> dict[Digest, bytes]:
         """Return the bytes of many objects, hashed; small ones that stand side by side are read together."""
@@ -184,14 +184,14 @@ class Objects:
     def get_record(self, digest: Digest, name: str) -> dict[str, Any]:
         """Return the record called ``name``, such as ``run``, at the version this Stillrun reads."""
         try:
-            data = self.get(digest)
+            data = self.get(digest, RECORD_MAX)
         except ObjectRedacted:
             from stillrun_snapshot.redaction import stand_in_of
 
             stand_in = stand_in_of(self, Digest(digest))
             if stand_in is None:
                 raise
-            data = self.get(stand_in)
+            data = self.get(stand_in, RECORD_MAX)
         return parse_record(data, f"stillrun/{name}/1")
 
     def get_records(self, digests: Iterable[Digest], name: str) -> list[dict[str, Any]]:

@@ -9,8 +9,9 @@ from typing import Any, NoReturn
 
 from stillrun_snapshot.errors import RecordError
 
-__all__ = ["canonical_bytes", "parse_record", "require_schema"]
+__all__ = ["RECORD_MAX", "canonical_bytes", "parse_record", "require_schema"]
 
+RECORD_MAX = 256 << 20  # bytes: what is longer is not read into memory to be parsed
 _SCHEMA = re.compile(r"stillrun/([a-z][a-z0-9-]*)/([1-9][0-9]*)")
 _ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, default=dict)
 _LEAVES = (str, int)

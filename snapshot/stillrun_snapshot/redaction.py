@@ -10,7 +10,7 @@ from stillrun_snapshot.clock import Clock, timestamp, utc_now
 from stillrun_snapshot.deferred import dataclass
 from stillrun_snapshot.digest import Digest
 from stillrun_snapshot.errors import ObjectMissing, ObjectRedacted, StillrunError, StoreError
-from stillrun_snapshot.record import canonical_bytes, parse_record
+from stillrun_snapshot.record import RECORD_MAX, canonical_bytes, parse_record
 from stillrun_snapshot.refs import RefChange
 
 if TYPE_CHECKING:
@@ -148,7 +148,7 @@ def _tombstone(
 
 def _read(store: Objects, digest: Digest, record: Digest) -> Tombstone:
     try:
-        held = parse_record(store.get(record), "stillrun/tombstone/1")
+        held = parse_record(store.get(record, RECORD_MAX), "stillrun/tombstone/1")
         told = parse_record(base64.b64decode(held["payload"], validate=True), "stillrun/redaction/1")
         stand_in = told["stand_in"]
         found = Tombstone(

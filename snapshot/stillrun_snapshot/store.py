@@ -17,9 +17,9 @@ from stillrun_snapshot._objects import Objects
 from stillrun_snapshot._pack import ENTRY_LIMIT
 from stillrun_snapshot.clock import Clock, utc_now
 from stillrun_snapshot.digest import Digest, digest_of, digest_of_file
-from stillrun_snapshot.errors import ObjectMissing, StoreError, StoreReadOnly
+from stillrun_snapshot.errors import ObjectMissing, RecordError, StoreError, StoreReadOnly
 from stillrun_snapshot.lease import take_over
-from stillrun_snapshot.record import canonical_bytes, require_schema
+from stillrun_snapshot.record import RECORD_MAX, canonical_bytes, require_schema
 from stillrun_snapshot.refs import RefChange, RefLog
 
 __all__ = ["FORMAT", "LOOSE_MIN", "STORE_MARK", "Location", "Store", "StoreStats"]
@@ -176,6 +176,8 @@ class Store(Objects):
         """Keep a record in its canonical form and return its name. new: as of ``put``."""
         data = canonical_bytes(record)
         require_schema(record)
+        if len(data) > RECORD_MAX:
+            raise RecordError(f"a record may have {RECORD_MAX:,} bytes; this one has {len(data):,}.")
         return self.put(data, compress=True, new=new)
 
     def stats(self) -> StoreStats:

@@ -14,7 +14,16 @@ from typing import BinaryIO
 
 from stillrun_engine.archive import open_run
 from stillrun_engine.bundle import CONTENTS, SUMS, BundleRefused, Contents, member_name, sums_line
-from stillrun_engine.carry import Carried, Landed, Told, check_runs, refuse_clashes, set_refs, sound_records
+from stillrun_engine.carry import (
+    Carried,
+    Landed,
+    Told,
+    check_records,
+    check_runs,
+    refuse_clashes,
+    set_refs,
+    sound_records,
+)
 from stillrun_engine.errors import EngineError, sentence
 from stillrun_engine.pathspec import Pathspec
 from stillrun_engine.run_refs import beside, whole_closure
@@ -173,8 +182,11 @@ def _check_complete(staged: Store, contents: Contents) -> None:
     with sound_records(", ".join(contents.runs)):
         check_runs(staged, contents.runs, contents.refs)
         staged.refs.set([RefChange(name, digest) for name, digest in contents.refs.items()])
-        needed = whole_closure(open_run(staged, Pathspec(*run.split("/"))) for run in contents.runs)
-    _check_amounts(contents, held, needed.keys() | beside(contents.refs).keys())
+        runs = [open_run(staged, Pathspec(*run.split("/"))) for run in contents.runs]
+        needed = whole_closure(runs)
+        needed.update(beside(contents.refs))
+        check_records(staged, runs, [one for one in needed.values() if one.digest in held])
+    _check_amounts(contents, held, set(needed))
 
 
 def _check_amounts(contents: Contents, held: set[Digest], needed: set[Digest]) -> None:

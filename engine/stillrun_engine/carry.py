@@ -5,19 +5,31 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 
+from stillrun_engine.archive import KeptRun
 from stillrun_engine.bundle import BundleRefused, LeftOut, is_vouched_for
+from stillrun_engine.closure import Needed
 from stillrun_engine.errors import EngineError, NotFound, RunDamaged
 from stillrun_engine.evidence import check_evidence, evidence_ref
 from stillrun_engine.pathspec import LATEST, Pathspec
+from stillrun_engine.record_shapes import check_shapes
 from stillrun_snapshot.bucket import BucketError
 from stillrun_snapshot.deferred import dataclass
 from stillrun_snapshot.digest import Digest
-from stillrun_snapshot.errors import ObjectCorrupt, ObjectMissing, RefConflict, StillrunError, StoreFull, StoreReadOnly
+from stillrun_snapshot.errors import (
+    ObjectCorrupt,
+    ObjectMissing,
+    RecordError,
+    RefConflict,
+    StillrunError,
+    StoreFull,
+    StoreReadOnly,
+)
 from stillrun_snapshot.record import RECORD_MAX, parse_record
 from stillrun_snapshot.refs import RefChange
 from stillrun_snapshot.store import Store
+from stillrun_snapshot.tree import tree_files
 
-__all__ = ["Carried", "Landed", "Told", "check_runs", "refuse_clashes", "set_refs", "sound_records"]
+__all__ = ["Carried", "Landed", "Told", "check_records", "check_runs", "refuse_clashes", "set_refs", "sound_records"]
 
 Told = Callable[[str, int], None]
 """Is told each object that has come, by what it is there for, and its bytes."""
@@ -96,6 +108,18 @@ def check_runs(store: Store, runs: Iterable[str], refs: Mapping[str, Digest]) ->
             rest.discard(name)
     if rest:
         raise BundleRefused(f"the ref {min(rest)!r} is none of its runs'.")
+
+
+def check_records(store: Store, runs: Iterable[KeptRun], needed: Iterable[Needed]) -> None:
+    """RecordError unless the records among ``needed``, all of them here, are as their schemas say, and flows have their file.
+
+    Whoever reads a run later relies on it; runs that were made here are not looked at.
+    """
+    check_shapes(store, [one.digest for one in needed if one.kind in ("record", "lock")])
+    for run in runs:
+        code = store.get_record(Digest(run.record["code"]), "code")
+        if code["flow_file"] not in dict(tree_files(store, Digest(code["tree"]))):
+            raise RecordError(f"its flow should be in {code['flow_file']!r:.60}, and its code has no such file")
 
 
 def _check_run(store: Store, run: str, refs: Mapping[str, Digest]) -> set[str]:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import BinaryIO, Protocol
 
 from stillrun_engine.archive import KeptRun, Record, open_run
-from stillrun_engine.carry import Carried, Told, check_runs, refuse_clashes, set_refs, sound_records
+from stillrun_engine.carry import Carried, Told, check_records, check_runs, refuse_clashes, set_refs, sound_records
 from stillrun_engine.closure import Needed, needed_objects
 from stillrun_engine.errors import EngineError, RunDamaged
 from stillrun_engine.pathspec import Pathspec, resolve
@@ -93,13 +93,14 @@ def fetch_run(remote: Remote, store: Store, spec: Pathspec, told: Told | None = 
     run_digest = refs[f"runs/{name}"]
     run = KeptRun(store, spec, run_digest, store.get_record(run_digest, "run"))
     tasks: list[Record] = [store.get_record(digest, "task") for ref, digest in refs.items() if ref.startswith("tasks/")]
-    count = len(extra)
+    met = list(extra.values())
     with sound_records(name):
         for needed in needed_objects(run, tasks):  # each record is fetched before it is read
-            count += 1
+            met.append(needed)
             fetch(needed)
+        check_records(store, [run], met)
     landed = set_refs(store, refs)
-    return Carried((name,), count, len(fetched), sum(fetched), added=landed.added, doubts=landed.doubts)
+    return Carried((name,), len(met), len(fetched), sum(fetched), added=landed.added, doubts=landed.doubts)
 
 
 def _fetch(remote: Remote, store: Store, digest: Digest) -> int:

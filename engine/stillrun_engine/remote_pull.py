@@ -10,7 +10,7 @@ from pathlib import Path
 
 from stillrun_engine.archive import KeptRun, Record
 from stillrun_engine.bundle import BundleRefused
-from stillrun_engine.carry import check_runs, refuse_clashes, set_refs, sound_records
+from stillrun_engine.carry import check_records, check_runs, refuse_clashes, set_refs, sound_records
 from stillrun_engine.closure import Needed, needed_objects
 from stillrun_engine.errors import NotFound, RunDamaged
 from stillrun_engine.pathspec import LATEST, Pathspec, nearest
@@ -158,6 +158,7 @@ class _Fetch:
                 found[one.digest] = one
                 if one.kind not in LATER and self._lacks(one.digest):
                     self.all({one.digest: one})
+            check_records(self._store, [run], found.values())
         return found
 
     def all(self, needed: Mapping[Digest, Needed]) -> None:

@@ -345,6 +345,10 @@ RECORDS: dict[str, tuple[str, Callable[[dict[str, Any]], Any], str]] = {
     "evidence of another ref": ("log-excerpt", lambda r: r["events"][0].update(ref="runs/Own/1"), "log"),
     "evidence of another run": ("log-excerpt", lambda r: r.update(run="Own/1"), "no excerpt"),
     "tags of another run": ("tags", lambda r: r.update(run="Own/1"), "something else"),
+    "tags without tags": ("tags", lambda r: r.pop("tags"), "it has no 'tags'"),
+    "a machine of no system": ("run", lambda r: r["machine"].pop("system"), "it.machine has no 'system'"),
+    "a step on no line": ("description", lambda r: r["steps"][1].pop("line"), "it.steps[1] has no 'line'"),
+    "code of another file": ("code", lambda r: r.update(flow_file="/etc/passwd"), "has no such file"),
 }  # fmt: skip
 
 

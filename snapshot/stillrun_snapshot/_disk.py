@@ -10,7 +10,16 @@ from pathlib import Path
 
 from stillrun_snapshot.errors import StoreError, StoreFull, StoreReadOnly
 
-__all__ = ["fresh_name", "remove_quietly", "sync_file", "sync_folder", "write_all", "write_atomically", "writing"]
+__all__ = [
+    "fresh_name",
+    "make_folder",
+    "remove_quietly",
+    "sync_file",
+    "sync_folder",
+    "write_all",
+    "write_atomically",
+    "writing",
+]
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _REFUSED = {errno.EROFS, errno.EACCES, errno.EPERM}
@@ -55,6 +64,15 @@ def fresh_name(prefix: str) -> str:
 def sync_folder(path: Path) -> None:
     """Make the names in the folder durable: a rename is, only once its folder is."""
     sync_file(path)
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder and those it is in, where they are not there yet, and their names durable."""
+    missing = [path, *path.parents]
+    missing = missing[: next((number for number, one in enumerate(missing) if one.is_dir()), len(missing))]
+    path.mkdir(parents=True, exist_ok=True)
+    for folder in reversed(missing):
+        sync_folder(folder.parent)
 
 
 def sync_file(path: Path) -> None:

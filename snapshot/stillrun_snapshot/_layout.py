@@ -6,7 +6,7 @@ import json
 import os
 from pathlib import Path
 
-from stillrun_snapshot._disk import write_atomically
+from stillrun_snapshot._disk import make_folder, write_atomically
 from stillrun_snapshot.errors import StoreError, StoreVersion
 from stillrun_snapshot.record import canonical_bytes
 
@@ -64,7 +64,7 @@ def raise_format(root: Path) -> None:
 
 def create_store(root: Path) -> None:
     """Make an empty store; whoever does the same at the same time makes the same."""
-    root.mkdir(parents=True, exist_ok=True)
+    make_folder(root)
     for name in _FOLDERS:
         (root / name).mkdir(exist_ok=True)
     write_atomically(root / ".gitignore", b"*\n", durable=False)  # a store in a work tree is not part of it

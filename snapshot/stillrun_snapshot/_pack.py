@@ -204,32 +204,3 @@ class PackWriter:
             self.path.rename(pack_path(self._root, self.name, sealed=True))
         finally:
             os.close(self._descriptor)
-
-
-def seal_abandoned(root: Path) -> list[str]:
-    """Give packs whose writer died their final name and return which; a pack in use is left alone."""
-    return [path.name for path in _open_packs(root) if _seal(path)]
-
-
-def _open_packs(root: Path) -> Iterator[Path]:
-    with os.scandir(root / "packs") as found:
-        names = [item.name for item in found if item.name.endswith(OPEN_SUFFIX)]
-    for name in names:
-        yield root / "packs" / name
-
-
-def _seal(path: Path) -> bool:
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return False
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        os.fsync(descriptor)
-        path.rename(path.with_name(path.name[: -len(".open")]))
-        sync_folder(path.parent)
-    except (BlockingIOError, FileNotFoundError):
-        return False
-    finally:
-        os.close(descriptor)
-    return True

@@ -6,8 +6,9 @@ import os
 from collections.abc import Collection, Iterable
 from pathlib import Path
 
+from stillrun_snapshot._abandoned import seal_abandoned, seal_if_abandoned
 from stillrun_snapshot._catalog import Catalog, Held
-from stillrun_snapshot._disk import sync_file, write_failure
+from stillrun_snapshot._disk import sync_file, write_failure, writing
 from stillrun_snapshot._pack import (
     RAW,
     RECIPE,
@@ -17,7 +18,6 @@ from stillrun_snapshot._pack import (
     compressed,
     pack_path,
     payload_content,
-    seal_abandoned,
 )
 from stillrun_snapshot._pack_files import PackFiles, recipe_rows
 from stillrun_snapshot._presence import Presence
@@ -41,6 +41,7 @@ class PackFolder:
         self._writer: PackWriter | None = None
         self._written: dict[Digest, PackEntry] = {}
         self._shared: set[str] = set()  # packs of other writers that hold what was put here
+        self._sealed: set[str] = set()  # packs that were seen not to be open any more
         self._files = PackFiles(root)
 
     # -- finding -------------------------------------------------------------------------------------------------
@@ -76,6 +77,8 @@ class PackFolder:
         """Return those that are held, and have the next sync cover the packs that hold them."""
         asked = [digest for digest in digests if digest not in self._written]
         packs = self._catalog.packs_of(asked)
+        if self._seal_some(name for name, _ in packs.values()):
+            packs = self._catalog.packs_of(asked)
         if (staying := self._staying(name for name, _ in packs.values())) is None:  # moved meanwhile, or removed
             packs = self._catalog.packs_of(asked)
             staying = self._staying(name for name, _ in packs.values()) or set()
@@ -85,6 +88,19 @@ class PackFolder:
             if name in staying and (kind != RECIPE or self._is_whole(digest)):
                 held.add(digest)
         return held
+
+    def _seal_some(self, names: Iterable[str]) -> bool:
+        """Seal those of the packs whose writers died, as they may lack what the index says they hold; whether there were any."""
+        found = False
+        for name in set(names) - self._sealed:
+            if not pack_path(self._root, name, sealed=False).exists():
+                self._sealed.add(name)
+            elif self._presence.writable:
+                with writing(self._root):
+                    found |= seal_if_abandoned(self._root, name)
+        if found:
+            self._catalog.refresh(self.own, anew=True)
+        return found
 
     def _is_whole(self, digest: Digest) -> bool:
         """Return whether all chunks of an object are there; then they stay, as the recipe does."""

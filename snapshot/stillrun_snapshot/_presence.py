@@ -38,6 +38,11 @@ class Presence:
         self._counted: set[str] = set()
         self._gate_is_ours = False
 
+    @property
+    def writable(self) -> bool:
+        """Whether the store can be written to."""
+        return self._writable
+
     def begin(self) -> None:
         """Be seen to be at work."""
         if self._writable and self._held is None:

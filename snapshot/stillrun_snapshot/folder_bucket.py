@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from stillrun_snapshot._disk import fresh_name, remove_quietly, sync_folder, write_all, writing
+from stillrun_snapshot._disk import fresh_name, make_folder, remove_quietly, sync_folder, write_all, writing
 from stillrun_snapshot.bucket import BucketError, FileTooLong, KeyMissing, Listed, checked_key
 
 __all__ = ["FolderBucket"]
@@ -111,7 +111,7 @@ class FolderBucket:
         except FileNotFoundError:
             if not self._root.is_dir():
                 raise BucketError(f"there is no folder {self._root}; make it, or mount it, first.") from None
-            path.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(path.parent)
             descriptor = os.open(temporary, flags, 0o666)
         try:
             try:

@@ -13,10 +13,11 @@ from datetime import timedelta
 from itertools import chain
 from pathlib import Path
 
-from stillrun_snapshot._disk import changed_ns, fresh_name, remove_quietly
+from stillrun_snapshot._abandoned import seal_abandoned
+from stillrun_snapshot._disk import changed_ns, fresh_name, remove_quietly, writing
 from stillrun_snapshot._loose import LooseFolder
 from stillrun_snapshot._marking import Holdings, PackFile
-from stillrun_snapshot._pack import CHUNK, seal_abandoned
+from stillrun_snapshot._pack import CHUNK
 from stillrun_snapshot._pieces import Piece, pieces_in
 from stillrun_snapshot._presence import Others, closed_gate
 from stillrun_snapshot.clock import Clock, timestamp, utc_now
@@ -97,7 +98,8 @@ def find_garbage(
     Raises StoreError where damage hides what is needed.
     """
     if store.writable:
-        seal_abandoned(store.root)
+        with writing(store.root):
+            seal_abandoned(store.root)
     with closed_gate(store.root, store.presence) as others:
         now_ns = _now_ns(store.root)
     young_ns = now_ns - grace_s * 10**9

@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from stillrun_snapshot._abandoned import seal_abandoned
 from stillrun_snapshot._block_writer import BlockWriter, leftovers
 from stillrun_snapshot._catalog import Catalog
 from stillrun_snapshot._disk import changed_ns, remove_quietly, sync_folder, writing
 from stillrun_snapshot._layout import raise_format
-from stillrun_snapshot._pack import PackEntry, pack_path, seal_abandoned
+from stillrun_snapshot._pack import PackEntry, pack_path
 from stillrun_snapshot._packing_large import LargeSource, large_objects
 from stillrun_snapshot._packing_small import PackSource, packs_to_rewrite
 from stillrun_snapshot._packing_target import Target

@@ -13,6 +13,7 @@ import pytest
 
 from stillrun_snapshot.digest import digest_of
 from stillrun_snapshot.errors import StoreFull
+from stillrun_snapshot.garbage import find_garbage
 from stillrun_snapshot.refs import RefChange
 from stillrun_snapshot.store import Store
 
@@ -66,6 +67,31 @@ def test_a_killed_writer_leaves_all_it_had_finished(tmp_path: Path, python: RunP
         assert (root / "packs" / left[0].removesuffix(".open")).exists()
     assert list((root / "packs").glob("*.open")) == []
     assert_whole(root, finished)
+
+
+@pytest.mark.parametrize("lost", [slice(-20, None), slice(-25, -20), slice(-110, -90), slice(0, None)])
+def test_what_lost_its_bytes_with_the_power_is_not_taken_for_held(tmp_path: Path, lost: slice) -> None:
+    """As file systems leave it: the length of an open pack is on the disk, and the bytes of what was not synced are not."""
+    root, data = tmp_path / "s", [b"object %d" % number * 3 for number in range(3)]
+    child = os.fork()
+    if not child:
+        store = Store.open(root)
+        for each in data:
+            store.put(each)
+        os._exit(0)
+    os.waitpid(child, 0)
+    (pack,) = (root / "packs").iterdir()
+    changed = bytearray(pack.read_bytes())
+    changed[lost] = bytes(len(changed[lost]))
+    pack.chmod(0o600)
+    pack.write_bytes(changed)
+    with Store.open(root) as store:
+        for each in data:
+            store.refs.set([RefChange(f"r/{digest_of(each)[-5:]}", store.put(each))])
+    with Store.open(root) as store:
+        assert {store.get(digest) for _, digest in store.refs.names()} == set(data)
+        assert len(list(store.digests())) == 3
+        assert not find_garbage(store, grace_s=-1).dead_packs
 
 
 def test_two_writers_at_once_lose_nothing(tmp_path: Path, python: RunPython) -> None:

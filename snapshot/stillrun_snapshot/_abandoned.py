@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import fcntl
-import mmap
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 from stillrun_snapshot._disk import remove_quietly, sync_folder
-from stillrun_snapshot._pack import OPEN_SUFFIX, PackEntry, PackWriter, pack_path, payload_content, scan_pack
+from stillrun_snapshot._pack import OPEN_SUFFIX, PackWriter, pack_path
 
 __all__ = ["seal_abandoned", "seal_if_abandoned"]
 
@@ -48,27 +46,26 @@ def seal_if_abandoned(root: Path, name: str) -> bool:
 
 
 def _is_sound(path: Path) -> bool:
+    from stillrun_snapshot._pieces import mapped, scan_pack, sound_data  # most processes meet none
+
     scan = scan_pack(path)
-    return scan.whole and 0 < len(scan.entries) == sum(1 for _ in _whole_entries(path, scan.entries))
-
-
-def _whole_entries(path: Path, entries: list[PackEntry]) -> Iterator[tuple[PackEntry, bytes]]:
-    """The entries that hold what they say, with their payloads."""
-    if not entries:
-        return
-    with open(path, "rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as view:
-        for entry in entries:
-            payload = view[entry.offset : entry.offset + entry.stored]
-            if payload_content(entry, payload) is not None:
-                yield entry, payload
+    if not scan.whole or not scan.pieces:
+        return False
+    with mapped(path) as view:
+        return all(data is not None for _, data in sound_data(view, scan.pieces))
 
 
 def _write_anew(root: Path, path: Path) -> None:
     """Let a sealed pack of what is sound take the place of an abandoned one."""
+    from stillrun_snapshot._pieces import mapped, pieces_in, sound_data
+
     writer = PackWriter(root)
     try:
-        for entry, payload in _whole_entries(path, scan_pack(path).entries):
-            writer.append(entry.digest, entry.codec, entry.size, payload)
+        if pieces := pieces_in(path):
+            with mapped(path) as view:
+                for piece, data in sound_data(view, pieces):
+                    if data is not None:
+                        writer.copy(view[piece.place : piece.offset + piece.stored])
     finally:
         writer.close()
     sync_folder(path.parent)  # before what it stands for goes

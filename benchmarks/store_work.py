@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 import sys
 import time
@@ -52,6 +53,7 @@ def keep_memory(store: Store, source: Path) -> None:
     digest = store.put(data)
     store.refs.set([RefChange("bench/memory", digest)])
     print(time.perf_counter() - begun)
+    print(digest)
 
 
 def write_memory(out: Path, source: Path) -> None:
@@ -66,13 +68,22 @@ def write_memory(out: Path, source: Path) -> None:
     print(time.perf_counter() - begun)
 
 
-def locate(store: Store, digest: str) -> None:
-    """Ask for an object as a file; prints the milliseconds of the first request and of the next."""
-    for _ in range(2):
-        begun = time.perf_counter()
-        location = store.checked(Digest(digest))
+def use_kept(store: Store, digest: str) -> None:
+    """Ask for an object as the next task does, and read all of it; prints milliseconds to its first byte, and seconds for all."""
+    begun = time.perf_counter()
+    location = store.checked(Digest(digest))
+    assert location.path is not None
+    _use(location.path, begun)
+
+
+def _use(path: Path, begun: float) -> None:
+    with open(path, "rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as view:
+        assert view[:1] is not None
         print((time.perf_counter() - begun) * 1000)
-        assert location.path is not None
+        begun = time.perf_counter()
+        for start in range(0, len(view), 1 << 20):
+            view[start : start + (1 << 20)]
+        print(time.perf_counter() - begun)
 
 
 def main() -> None:
@@ -84,9 +95,12 @@ def main() -> None:
     if verb == "write_memory":
         write_memory(Path(root), source)
         return
+    if verb == "use_file":
+        _use(Path(root), time.perf_counter())
+        return
     with Store.open(Path(root)) as store:
-        if verb == "locate":
-            locate(store, rest[0])
+        if verb == "use_kept":
+            use_kept(store, rest[0])
         else:
             {"put": put, "capture": capture, "read": read, "keep_memory": keep_memory}[verb](store, source)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import field
 from typing import Any, Literal
 
 from stillrun_engine.archive import KeptRun
@@ -14,7 +15,7 @@ from stillrun_snapshot.record import canonical_bytes
 from stillrun_snapshot.store import Store
 from stillrun_snapshot.tree import tree_objects
 
-__all__ = ["Kind", "Needed", "lock_objects", "needed_objects"]
+__all__ = ["Kind", "Needed", "Walked", "lock_objects", "needed_objects"]
 
 Record = Mapping[str, Any]
 Kind = Literal["record", "lock", "code", "parameter", "artifact", "input", "log", "package"]
@@ -33,25 +34,36 @@ class Needed:
     size: int | None = None  # where what names it says how long it is
 
 
-def needed_objects(run: KeptRun, tasks: list[Record] | None = None, *, packages: bool = True) -> Iterator[Needed]:
+@dataclass(frozen=True)
+class Walked:
+    """What needs no second look, of one run or of several that share it."""
+
+    met: set[str] = field(default_factory=set)
+    read: set[str] = field(default_factory=set)  # records whose needs were met as well
+
+
+def needed_objects(
+    run: KeptRun, tasks: list[Record] | None = None, *, packages: bool = True, walked: Walked | None = None
+) -> Iterator[Needed]:
     """The digests that ``tasks`` (all of the run when None) need to be read, shown and replayed, each once.
 
+    walked: what is not yielded again, and gets what is.
     Each record is yielded before it is read, so that who takes them one by one can fetch it meanwhile.
     Raises ObjectMissing or ObjectCorrupt when a record on the way cannot be read: what it names cannot be known then.
     """
-    seen: set[str] = set()
-    for digest, purpose, kind, size in _walk(run, run.tasks() if tasks is None else tasks, packages):
-        if digest not in seen:
-            seen.add(digest)
+    walked = walked or Walked()
+    for digest, purpose, kind, size in _walk(run, run.tasks() if tasks is None else tasks, packages, walked.read):
+        if digest not in walked.met:
+            walked.met.add(digest)
             yield Needed(Digest(digest), purpose, kind, size)
 
 
-def _walk(run: KeptRun, tasks: list[Record], packages: bool) -> Iterator[_Met]:
-    record, visited = run.record, set[str]()
+def _walk(run: KeptRun, tasks: list[Record], packages: bool, visited: set[str]) -> Iterator[_Met]:
+    record = run.record
     yield run.digest, "the run's record", "record", None
     yield record["description"], "the flow's description", "record", None
-    yield from _code(run.store, record["code"])
-    yield from _tree(run.store, record["face"], "face")
+    yield from _code(run.store, record["code"], visited)
+    yield from _tree(run.store, record["face"], "face", visited)
     for name, parameter in record["parameters"].items():
         yield from _artifact(run.store, parameter["artifact"], f"parameter {name}", visited, "parameter")
     for name, constant in record.get("constants", {}).items():
@@ -84,15 +96,21 @@ def lock_objects(store: Store, lock: Digest) -> Iterator[Needed]:
         yield Needed(Digest(digest), purpose, kind, size)
 
 
-def _code(store: Store, digest: str) -> Iterator[_Met]:
+def _code(store: Store, digest: str, visited: set[str]) -> Iterator[_Met]:
+    if digest in visited:
+        return
+    visited.add(digest)
     yield digest, "the record of the code", "record", None
     code = store.get_record(Digest(digest), "code")
     if code["git"] and code["git"]["diff"]:
         yield code["git"]["diff"], "the diff to the commit", "code", None
-    yield from _tree(store, code["tree"], "code")
+    yield from _tree(store, code["tree"], "code", visited)
 
 
-def _tree(store: Store, tree: str, what: str) -> Iterator[_Met]:
+def _tree(store: Store, tree: str, what: str, visited: set[str]) -> Iterator[_Met]:
+    if tree in visited:
+        return
+    visited.add(tree)
     for path, digest in tree_objects(store, Digest(tree)):
         yield digest, f"{what} {path or 'tree'}", "code", None
 

@@ -10,12 +10,14 @@ from stillrun_engine.archive import KeptRun
 from stillrun_envs.lock import read_lock
 from stillrun_snapshot.deferred import dataclass
 from stillrun_snapshot.digest import Digest, digest_of
-from stillrun_snapshot.errors import ObjectRedacted
+from stillrun_snapshot.errors import ObjectRedacted, StillrunError
 from stillrun_snapshot.record import canonical_bytes
 from stillrun_snapshot.store import Store
 from stillrun_snapshot.tree import tree_objects
 
 __all__ = ["Kind", "Needed", "Walked", "lock_objects", "needed_objects"]
+
+_AHEAD = 200  # tasks whose artifacts' records are read together
 
 Record = Mapping[str, Any]
 Kind = Literal["record", "lock", "code", "parameter", "artifact", "input", "log", "package"]
@@ -59,19 +61,24 @@ def needed_objects(
 
 
 def _walk(run: KeptRun, tasks: list[Record], packages: bool, visited: set[str]) -> Iterator[_Met]:
-    record = run.record
+    record, met = run.record, _Artifacts(run.store, visited)
+    names = {(step, task): digest for step, task, digest in run.entries()}
     yield run.digest, "the run's record", "record", None
     yield record["description"], "the flow's description", "record", None
     yield from _code(run.store, record["code"], visited)
     yield from _tree(run.store, record["face"], "face", visited)
     for name, parameter in record["parameters"].items():
-        yield from _artifact(run.store, parameter["artifact"], f"parameter {name}", visited, "parameter")
+        yield from met.artifact(parameter["artifact"], f"parameter {name}", "parameter")
     for name, constant in record.get("constants", {}).items():
-        yield from _artifact(run.store, constant["artifact"], f"constant {name}", visited, "parameter")
-    for task in tasks:
+        yield from met.artifact(constant["artifact"], f"constant {name}", "parameter")
+    for place, task in enumerate(tasks):
+        if place % _AHEAD == 0:
+            met.read_ahead(tasks[place : place + _AHEAD])
         name = f"{task['step']}/{task['task']}"
-        yield digest_of(canonical_bytes(task)), f"the record of {name}", "record", None
-        yield from _task(run.store, task, name, visited)
+        digest = names.get((task["step"], task["task"])) or digest_of(canonical_bytes(task))
+        met.visited.add(digest)
+        yield digest, f"the record of {name}", "record", None
+        yield from _task(run.store, task, name, met)
     if record.get("verdict"):
         yield record["verdict"], "the verdict", "record", None
     steps = {task["step"] for task in tasks}
@@ -115,30 +122,29 @@ def _tree(store: Store, tree: str, what: str, visited: set[str]) -> Iterator[_Me
         yield digest, f"{what} {path or 'tree'}", "code", None
 
 
-def _task(store: Store, task: Record, name: str, visited: set[str]) -> Iterator[_Met]:
-    """visited: records of artifacts and parents that need no second reading; tasks pass on most of what they get."""
-    yield from _outcome(store, task, name, visited)
+def _task(store: Store, task: Record, name: str, met: _Artifacts) -> Iterator[_Met]:
+    yield from _outcome(task, name, met)
     for attempt in task.get("attempts", ()):
         yield attempt, f"the record of an earlier attempt at {name}", "record", None
-        yield from _outcome(store, store.get_record(Digest(attempt), "task"), f"an earlier attempt at {name}", visited)
+        yield from _outcome(store.get_record(Digest(attempt), "task"), f"an earlier attempt at {name}", met)
     for parent in task["inputs"]:
-        if parent["record"] in visited:
+        if parent["record"] in met.visited:
             continue
-        visited.add(parent["record"])
+        met.visited.add(parent["record"])
         yield parent["record"], f"the record of {parent['step']}/{parent['task']}", "record", None
         for artifact, digest in store.get_record(Digest(parent["record"]), "task")["artifacts"].items():
-            yield from _artifact(store, digest, f"artifact {parent['step']}/{parent['task']}/{artifact}", visited)
+            yield from met.artifact(digest, f"artifact {parent['step']}/{parent['task']}/{artifact}")
 
 
-def _outcome(store: Store, task: Record, name: str, visited: set[str]) -> Iterator[_Met]:
+def _outcome(task: Record, name: str, met: _Artifacts) -> Iterator[_Met]:
     """What came of one attempt, and the files that it read."""
     for artifact, digest in task["artifacts"].items():
-        yield from _artifact(store, digest, f"artifact {name}/{artifact}", visited)
+        yield from met.artifact(digest, f"artifact {name}/{artifact}")
     for stream, digest in task["logs"].items():
         yield digest, f"{stream} of {name}", "log", None
     items = [split["items"] for split in task["foreach"] if split["items"]]
     for digest in [*items, *([task["next"]["items"]] if task["next"] and task["next"].get("items") else [])]:
-        yield from _artifact(store, digest, f"what the foreach of {name} is over", visited)
+        yield from met.artifact(digest, f"what the foreach of {name} is over")
     if task["next"] and task["next"].get("each"):
         for what, digest in task["next"]["each"].items():
             yield digest, f"the {what} of the items that the foreach of {name} is over", "artifact", None
@@ -151,17 +157,37 @@ def _outcome(store: Store, task: Record, name: str, visited: set[str]) -> Iterat
             yield file["digest"], f"input file {file['path']}", "input", file["size"]
 
 
-def _artifact(store: Store, digest: str, purpose: str, visited: set[str], kind: Kind = "artifact") -> Iterator[_Met]:
-    if digest in visited:
-        return
-    visited.add(digest)
-    yield digest, f"the record of {purpose}", "record", None
-    try:
-        parts = store.get_record(Digest(digest), "artifact")["parts"]
-    except ObjectRedacted:  # yielded already: who takes it says so
-        return
-    for part in parts:
-        yield part["digest"], purpose, kind, part["size"]
+class _Artifacts:
+    """Artifacts that were met: what each is made of is looked up once, for tasks pass on most of what they get.
+
+    visited: records of artifacts, parents and locks that need no second reading.
+    """
+
+    def __init__(self, store: Store, visited: set[str]) -> None:
+        self._store, self._ahead = store, dict[str, Record]()
+        self.visited = visited
+
+    def read_ahead(self, tasks: list[Record]) -> None:
+        """Read the records of what tasks made together, where all of them are there to be read."""
+        wanted = {digest for task in tasks for digest in task["artifacts"].values()} - self.visited
+        try:
+            records = self._store.get_records(map(Digest, wanted), "artifact")
+        except StillrunError:  # told when that record's turn comes
+            records = []
+        self._ahead = dict(zip(wanted, records, strict=bool(records)))
+
+    def artifact(self, digest: str, purpose: str, kind: Kind = "artifact") -> Iterator[_Met]:
+        """An artifact's record, then its parts."""
+        if digest in self.visited:
+            return
+        self.visited.add(digest)
+        yield digest, f"the record of {purpose}", "record", None
+        try:
+            record = self._ahead.get(digest) or self._store.get_record(Digest(digest), "artifact")
+        except ObjectRedacted:  # yielded already: who takes it says so
+            return
+        for part in record["parts"]:
+            yield part["digest"], purpose, kind, part["size"]
 
 
 def _lock(store: Store, digest: Digest, visited: set[str], *, whole: bool) -> Iterator[_Met]:

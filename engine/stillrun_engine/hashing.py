@@ -11,8 +11,7 @@ from stillrun_snapshot.store import LOOSE_MIN, Store
 
 __all__ = ["Damage", "check_objects"]
 
-_TOGETHER = 500  # small objects that are read at a time
-_TOGETHER_SIZE = 8 << 20  # or so many bytes of them
+_TOGETHER = 1000  # objects that are read at a time; those in packs have less than 64 KiB
 
 
 @dataclass(frozen=True)
@@ -53,31 +52,21 @@ class _Hashing:
         self.count, self.total = 0, 0
         self.damaged: list[Damage] = []
         self._waiting: list[Needed] = []
-        self._waiting_size = 0
 
     def take(self, item: Needed) -> None:
         """Hash an object, now or with those that come next."""
         self.count += 1
-        try:
-            size = self.store.size(item.digest)
-        except (ObjectMissing, ObjectCorrupt):
-            self._hash(item)
-            return
-        if size >= LOOSE_MIN:
+        if item.size is not None and item.size >= LOOSE_MIN:
             self._hash(item)
             return
         self._waiting.append(item)
-        self._waiting_size += size
-        if len(self._waiting) == _TOGETHER or self._waiting_size > _TOGETHER_SIZE:
+        if len(self._waiting) == _TOGETHER:
             self.catch_up()
 
     def catch_up(self) -> None:
-        """Hash those that wait."""
-        waiting, self._waiting, self._waiting_size = self._waiting, [], 0
-        try:
-            read = self.store.get_many(item.digest for item in waiting)
-        except (ObjectMissing, ObjectCorrupt):  # one of them: each by itself, then
-            read = {}
+        """Hash those that wait: what stands small in packs together, the others one by one."""
+        waiting, self._waiting = self._waiting, []
+        read = self.store.packed(item.digest for item in waiting)
         for item in waiting:
             if item.digest in read:
                 self._sound(item, len(read[item.digest]))

@@ -25,6 +25,7 @@ from stillrun_snapshot.store import Store
 __all__ = ["Asked", "RunFinding", "Verification", "verify_run", "verify_store"]
 
 Told = Callable[[Needed, int], None]
+_TOGETHER = 1000  # records that are read at a time
 _ONCE = ("keys/", "revocations/", "signatures/", "redactions/")  # refs that are made and never changed
 
 
@@ -150,15 +151,23 @@ class _Check:
         indexed = dict(self.store.refs.names())
         for name in sorted(indexed.keys() ^ self._state.keys()):
             self.found.problems.append(f"ref {name} is in the log and not in the index, or the other way round.")
-        for name, digest in sorted(self._state.items()):
+        for name, digest, data in self._targets():
             self.found.refs += 1
             try:
-                parse_record(self.store.get(digest, RECORD_MAX), None)
+                parse_record(self.store.get(digest, RECORD_MAX) if data is None else data, None)
             except ObjectRedacted:
                 continue
             except StillrunError as error:
                 self._damaged(Damage(Needed(digest, f"the record of ref {name}"), str(error)))
         self._tombstones()
+
+    def _targets(self) -> Iterator[tuple[str, Digest, bytes | None]]:
+        """Every ref, what it leads to, and the bytes of that where they stand in a pack."""
+        refs = sorted(self._state.items())
+        for start in range(0, len(refs), _TOGETHER):
+            part = refs[start : start + _TOGETHER]
+            read = self.store.packed(digest for _, digest in part)
+            yield from ((name, digest, read.get(digest)) for name, digest in part)
 
     def _tombstones(self) -> None:
         verifiers = {keyid: known.public for keyid, known in self.keys.known.items()}
@@ -275,13 +284,11 @@ def _contradictions(run: KeptRun) -> Iterator[str]:
     if (record["flow"], record["run"]) != (spec.flow, spec.run):
         yield f"its record is that of {record['flow']}/{record['run']}."
     refs = dict(run.store.refs.names(f"tasks/{run.pathspec}/"))
-    for entry in record.get("tasks", ()):
+    for entry, task in _tasks_of(run):
         name = f"{entry['step']}/{entry['task']}"
         if refs.get(f"tasks/{run.pathspec}/{name}") not in (entry["record"], None):
             yield f"the ref of task {name} leads to another record than the run's."
-        try:
-            task = run.store.get_record(Digest(entry["record"]), "task")
-        except StillrunError:
+        if task is None:
             continue  # told as an object
         if (task["flow"], task["run"], task["step"], task["task"]) != (
             spec.flow,
@@ -294,3 +301,22 @@ def _contradictions(run: KeptRun) -> Iterator[str]:
             yield f"task {name} ended before it began."
     if record.get("finished") and record["finished"] < record["started"]:
         yield "it ended before it began."
+
+
+def _tasks_of(run: KeptRun) -> Iterator[tuple[Mapping[str, Any], Mapping[str, Any] | None]]:
+    """What the run's record says of each task, and that task's record where it can be read."""
+    entries = run.record.get("tasks", ())
+    for start in range(0, len(entries), _TOGETHER):
+        part = entries[start : start + _TOGETHER]
+        digests = [Digest(entry["record"]) for entry in part]
+        try:
+            yield from zip(part, run.store.get_records(digests, "task"), strict=True)
+        except StillrunError:  # one of them
+            yield from ((entry, _task_at(run, digest)) for entry, digest in zip(part, digests, strict=True))
+
+
+def _task_at(run: KeptRun, digest: Digest) -> Mapping[str, Any] | None:
+    try:
+        return run.store.get_record(digest, "task")
+    except StillrunError:
+        return None

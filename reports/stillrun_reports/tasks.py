@@ -15,6 +15,7 @@ __all__ = ["LOGS_TOLD", "LOG_BYTES", "artifacts_of", "tasks_of"]
 LOGS_TOLD = 200
 """Of so many tasks, and of all that failed, the end of what they wrote is told; of all others its digest."""
 LOG_BYTES = 4000
+_TOGETHER = 200  # tasks whose artifacts' records are read together
 
 
 def tasks_of(reading: Reading) -> list[dict[str, Any]]:
@@ -85,14 +86,21 @@ def _log(reading: Reading, digest: str, *, told: bool) -> dict[str, Any]:
 
 def artifacts_of(reading: Reading) -> Iterator[dict[str, Any]]:
     """Every artifact that a task made or changed, in the order of the graph."""
-    for task in reading.tasks:
-        for name, digest in sorted(reading.made(task).items()):
-            yield artifact_entry(reading, task["step"], task["task"], name, digest)
+    for start in range(0, len(reading.tasks), _TOGETHER):
+        part = [(task, sorted(reading.made(task).items())) for task in reading.tasks[start : start + _TOGETHER]]
+        digests = list(dict.fromkeys(Digest(digest) for _, made in part for _, digest in made))
+        records = dict(zip(digests, reading.store.get_records(digests, "artifact"), strict=True))
+        for task, made in part:
+            for name, digest in made:
+                yield _artifact(reading, task["step"], task["task"], name, digest, records[Digest(digest)])
 
 
 def artifact_entry(reading: Reading, step: str, task: str, name: str, digest: str) -> dict[str, Any]:
     """An artifact: what it is, by which names, and what the replay found of it."""
-    record = reading.store.get_record(Digest(digest), "artifact")
+    return _artifact(reading, step, task, name, digest, reading.store.get_record(Digest(digest), "artifact"))
+
+
+def _artifact(reading: Reading, step: str, task: str, name: str, digest: str, record: Record) -> dict[str, Any]:
     judged = reading.artifact_verdicts.get((step, task, name))
     return {
         "step": step,

@@ -81,6 +81,14 @@ class Objects:
             found = self._packs.read_many(asked)
         return {digest: found[digest] if digest in found else self.get(digest) for digest in asked}
 
+    def packed(self, digests: Iterable[Digest]) -> dict[Digest, bytes]:
+        """Return the bytes, hashed, of those that stand small in packs, and whole with all that stands before them.
+
+        What is absent from it may be held all the same: ``verify`` tells.
+        """
+        with self._lock:
+            return self._packs.read_many(list(dict.fromkeys(map(Digest, digests))), headers=True)
+
     def open_object(self, digest: Digest) -> BinaryIO:
         """Return a stream of the object, for reading once; at its end it raises ObjectCorrupt if it must."""
         return self._find(Digest(digest)).stream()

@@ -12,8 +12,8 @@ from stillrun_snapshot._pack import (
     RAW,
     RECIPE,
     PackEntry,
+    entry_header,
     pack_path,
-    parse_header,
     payload_content,
 )
 from stillrun_snapshot.digest import Digest, digest_of
@@ -47,13 +47,15 @@ class PackFiles:
         if entry.content:
             return self._member(descriptor, name, entry)
         whole = os.pread(descriptor, HEADER_SIZE + entry.stored, entry.offset - HEADER_SIZE)
-        found = parse_header(whole, 0)
-        if found is None or found.digest != entry.digest or found.codec != entry.codec:
+        if not _is_headed(entry, whole, 0):
             return None
         return payload_content(entry, whole[HEADER_SIZE:])
 
-    def contents(self, name: str, entries: Iterable[PackEntry]) -> dict[Digest, bytes]:
-        """Return the objects of those entries that are as they should be; neighbours are read together."""
+    def contents(self, name: str, entries: Iterable[PackEntry], *, headers: bool = False) -> dict[Digest, bytes]:
+        """Return the objects of those entries that are as they should be; neighbours are read together.
+
+        headers: look at what stands before each too, by which the pack is read where the index is lost.
+        """
         found: dict[Digest, bytes] = {}
         try:
             descriptor = self._reader(name)
@@ -64,9 +66,11 @@ class PackFiles:
         for entry in entries:
             (members if entry.content else alone).append(entry)
         for span in _spans(alone):
-            start, last = span[0].offset, span[-1]
+            start, last = span[0].offset - HEADER_SIZE, span[-1]
             block = os.pread(descriptor, last.offset + last.stored - start, start)
             for entry in span:
+                if headers and not _is_headed(entry, block, entry.offset - HEADER_SIZE - start):
+                    continue
                 data = payload_content(entry, block[entry.offset - start : entry.offset - start + entry.stored])
                 if data is not None:
                     found[entry.digest] = data
@@ -164,6 +168,11 @@ def recipe_rows(data: bytes | None) -> list[tuple[Digest, int]]:
         return [] if data is None else parse_recipe(data)
     except StoreError:
         return []
+
+
+def _is_headed(entry: PackEntry, data: bytes, place: int) -> bool:
+    """Whether the header at ``place`` is that of the entry."""
+    return data[place : place + HEADER_SIZE] == entry_header(entry.digest, entry.codec, entry.size, entry.stored)
 
 
 def _spans(entries: list[PackEntry]) -> Iterator[list[PackEntry]]:

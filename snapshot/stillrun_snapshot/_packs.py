@@ -158,14 +158,14 @@ class PackFolder:
     def _changed_ns(self) -> int:
         return os.stat(self._folder).st_mtime_ns  # noqa: PTH116  # as text it takes a fifth of the time
 
-    def read_many(self, digests: list[Digest]) -> dict[Digest, bytes]:
+    def read_many(self, digests: list[Digest], *, headers: bool = False) -> dict[Digest, bytes]:
         """Return the checked bytes of those that stand in sealed or other writers' packs where the catalog says they do.
 
-        What is absent from the answer may be held all the same: ``read`` tells.
+        What is absent from the answer may be held all the same: ``read`` tells. headers: as of ``contents``.
         """
         found: dict[Digest, bytes] = {}
         for name, entries in self._catalog.places_of(digests).items():
-            found.update(self._files.contents(name, entries))
+            found.update(self._files.contents(name, entries, headers=headers))
         return found
 
     def chunk(self, digest: Digest) -> bytes | None:

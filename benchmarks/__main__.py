@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.audit import audit
 from benchmarks.client import client
 from benchmarks.environments import environments
 from benchmarks.judging import judging
@@ -278,6 +279,7 @@ def compare(names: Sequence[str], work: Path, flows: Path) -> None:
     """Print the table of these comparisons."""
     alone: dict[str, Callable[[], None]] = {  # they need neither product in a venv of its own
         "environments": lambda: environments(work / "environments", ROUNDS),
+        "audit": lambda: audit(work / "audit", flows, ROUNDS),
         "judging": lambda: judging(work / "judging", flows, ROUNDS),
         "upkeep": lambda: upkeep(work / "upkeep", ROUNDS),
         "remotes": lambda: remotes(work / "remotes", ROUNDS),

@@ -49,7 +49,8 @@ def _replayed(work: Path, flows: Path, variables: Mapping[str, str], rounds: int
 def _hashed(work: Path, flows: Path, variables: Mapping[str, str], rounds: int) -> None:
     """An artifact of 1 GB, replayed alone: what judging it costs is the hashing of what was kept."""
     from stillrun_engine.archive import open_run
-    from stillrun_engine.closure import check_objects, needed_objects
+    from stillrun_engine.closure import needed_objects
+    from stillrun_engine.hashing import check_objects
     from stillrun_engine.pathspec import parse_pathspec
     from stillrun_snapshot.store import Store
 

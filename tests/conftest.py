@@ -7,12 +7,15 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
+from tests.warm import WarmProcess
 
+COMMAND = ("-m", "stillrun_cli")
 _SETTINGS = (
     "STILLRUN_",
     "METAFLOW_",
@@ -51,6 +54,8 @@ class Commands:
     cwd: Path
     store: Path
     variables: dict[str, str] = field(default_factory=dict)
+    warm: ClassVar[WarmProcess | None] = None
+    """What commands are forked off whose start is not looked at; None: each is started anew."""
 
     def environment(self) -> dict[str, str]:
         """This process's variables without settings of Stillrun's, and with our store."""
@@ -58,7 +63,7 @@ class Commands:
         places = {"STILLRUN_STORE": str(self.store), "STILLRUN_KEYS": f"{self.store}-keys"}
         return {**kept, **places, "NO_COLOR": "1", **self.variables}
 
-    def start(self, *arguments: str | Path, command: tuple[str, ...] = ("-m", "stillrun_cli")) -> subprocess.Popen[str]:
+    def start(self, *arguments: str | Path, command: tuple[str, ...] = COMMAND) -> subprocess.Popen[str]:
         """Begin a command and do not wait for it."""
         words = [sys.executable, *command, *map(str, arguments)]
         return subprocess.Popen(
@@ -71,8 +76,11 @@ class Commands:
             preexec_fn=_heed_interrupts,
         )
 
-    def __call__(self, *arguments: str | Path, command: tuple[str, ...] = ("-m", "stillrun_cli")) -> Done:
+    def __call__(self, *arguments: str | Path, command: tuple[str, ...] = COMMAND) -> Done:
         """Run a command to its end."""
+        variables = self.environment()
+        if self.warm is not None and command == COMMAND and self.warm.serves(variables):
+            return Done(*self.warm.run([*map(str, arguments)], self.cwd, variables, timeout=120))
         process = self.start(*arguments, command=command)
         out, err = process.communicate(timeout=120)
         return Done(process.returncode, out, err)
@@ -90,6 +98,17 @@ class Commands:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
         return path
+
+
+@pytest.fixture(scope="session", autouse=True)
+def warm_commands(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """In the quick tests commands are forked off a process that knows them; in all others each is started anew."""
+    if request.config.option.markexpr == "not slow" and hasattr(os, "pidfd_open"):
+        Commands.warm = WarmProcess(Commands(Path(), tmp_path_factory.getbasetemp()).environment())
+    yield
+    if Commands.warm is not None:
+        Commands.warm.close()
+        Commands.warm = None
 
 
 @pytest.fixture(scope="session")

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import json
-import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from tests.conftest import Commands
 
 LINEAR = '''
 """Fits a line."""
@@ -244,18 +242,14 @@ class Samples:
 
     def command(self, *arguments: str, code: int | None = 0) -> dict[str, object]:
         """What a command answers with --json."""
-        done = subprocess.run(
-            self.words(*arguments), cwd=self.cwd, env=self.environment(), capture_output=True, text=True
-        )
-        assert code is None or done.returncode == code, done.stdout + done.stderr
-        return dict(json.loads(done.stdout.splitlines()[-1])) if done.stdout.strip() else {}
+        done = self.commands(*arguments, "--json")
+        assert code is None or done.code == code, done.out + done.err
+        return done.json if done.out.strip() else {}
 
-    def words(self, *arguments: str) -> list[str]:
-        return [sys.executable, "-m", "stillrun_cli", *arguments, "--json"]
-
-    def environment(self) -> dict[str, str]:
-        kept = {k: v for k, v in os.environ.items() if not k.startswith(("STILLRUN_", "METAFLOW_", "PYTHON"))}
-        return {**kept, "STILLRUN_STORE": str(self.store), "NO_COLOR": "1"}
+    @property
+    def commands(self) -> Commands:
+        """The command, there."""
+        return Commands(self.cwd, self.store)
 
     def make(self, name: str) -> str:
         """FLOW/RUN of the sample, run when it has not been."""
@@ -287,18 +281,11 @@ class Samples:
     def _interrupted(self) -> str:
         (self.cwd / "slow").write_text("")
         before = self._names("Stopped")
-        process = subprocess.Popen(
-            self.words("run", "stopped.py"),
-            cwd=self.cwd,
-            env=self.environment(),
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-        )
+        process = self.commands.start("run", "stopped.py", "--json")
         while not (self.cwd / "waiting").exists() and process.poll() is None:
             time.sleep(0.05)
         process.send_signal(signal.SIGINT)
-        process.wait()
+        process.communicate()
         for name in ("slow", "waiting"):
             with contextlib.suppress(FileNotFoundError):
                 (self.cwd / name).unlink()

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import json
-import subprocess
 
 import pytest
+from tests.conftest import Done
 from tests.reports.samples import Samples
 
 from stillrun_snapshot.digest import digest_of
 
 
-def audit(samples: Samples, *arguments: str) -> subprocess.CompletedProcess[str]:
-    words = [word for word in samples.words("audit", *arguments) if word != "--json"]
-    return subprocess.run(words, cwd=samples.cwd, env=samples.environment(), capture_output=True, text=True)
+def audit(samples: Samples, *arguments: str) -> Done:
+    return samples.commands("audit", *arguments)
 
 
 def test_a_sound_run_gives_a_page_and_its_report_and_exit_code_0(samples: Samples) -> None:
@@ -27,9 +26,9 @@ def test_a_sound_run_gives_a_page_and_its_report_and_exit_code_0(samples: Sample
 
 def test_findings_are_exit_code_1_and_are_printed(samples: Samples) -> None:
     done = audit(samples, samples.make("different"), "--format", "json", "-o", "out")
-    assert done.returncode == 1
-    assert "different (10 identical, 3 different)" in done.stdout and "first at square/1/drawn" in done.stdout
-    assert len(done.stdout.splitlines()) <= 15
+    assert done.code == 1
+    assert "different (10 identical, 3 different)" in done.out and "first at square/1/drawn" in done.out
+    assert len(done.out.splitlines()) <= 15
 
 
 def test_one_format_is_written_alone(samples: Samples) -> None:
@@ -53,10 +52,10 @@ def test_what_cannot_be_done_is_one_sentence_and_exit_code_2(
 ) -> None:
     run = samples.make("linear")
     done = audit(samples, *(run if one == "RUN" else one for one in arguments))
-    assert done.returncode == 2 and told in done.stderr and "Traceback" not in done.stderr
+    assert done.code == 2 and told in done.err and "Traceback" not in done.err
 
 
 def test_nothing_foreign_drives_the_terminal(samples: Samples) -> None:
     done = audit(samples, samples.make("unicode"), "-o", "out")
-    assert done.returncode == 0
-    assert all(character.isprintable() or character == "\n" for character in done.stdout)
+    assert done.code == 0
+    assert all(character.isprintable() or character == "\n" for character in done.out)

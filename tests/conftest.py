@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,6 +15,11 @@ from typing import Any, ClassVar
 
 import pytest
 from tests.warm import WarmProcess
+
+from stillrun_envs.discovery import describe_python
+from stillrun_envs.interpreter import keep_interpreter
+from stillrun_envs.memo import Memo
+from stillrun_snapshot.store import Store
 
 COMMAND = ("-m", "stillrun_cli")
 _SETTINGS = (
@@ -112,9 +118,18 @@ def warm_commands(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempP
 
 
 @pytest.fixture(scope="session")
-def warm_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One store for tests that only add runs to it: the interpreter is kept there once."""
-    return tmp_path_factory.mktemp("store") / "store"
+def interpreter_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store of nothing but the interpreter that runs the tests, to be copied: packing it costs more than most runs."""
+    root = tmp_path_factory.mktemp("interpreter") / "store"
+    with Store.open(root) as store, Memo(store) as memo:
+        keep_interpreter(describe_python(Path(sys.executable), memo, os.environ), store, memo, os.environ)
+    return root
+
+
+@pytest.fixture(scope="session")
+def warm_store(tmp_path_factory: pytest.TempPathFactory, interpreter_store: Path) -> Path:
+    """One store for tests that only add runs to it."""
+    return shutil.copytree(interpreter_store, tmp_path_factory.mktemp("store") / "store")
 
 
 @pytest.fixture
@@ -126,8 +141,8 @@ def stillrun(tmp_path: Path, warm_store: Path) -> Commands:
 
 
 @pytest.fixture
-def lonely(tmp_path: Path) -> Commands:
-    """The command in an empty folder, on a store of its own, for tests that damage it."""
+def lonely(tmp_path: Path, interpreter_store: Path) -> Commands:
+    """The command in an empty folder, on a store of its own without runs, for tests that damage it."""
     cwd = tmp_path / "work"
     cwd.mkdir()
-    return Commands(cwd, tmp_path / "store")
+    return Commands(cwd, shutil.copytree(interpreter_store, tmp_path / "store"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -53,10 +54,10 @@ class Tiny(FlowSpec):
 
 
 @pytest.fixture(scope="module")
-def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def bundle(tmp_path_factory: pytest.TempPathFactory, interpreter_store: Path) -> Path:
     """One run, tagged, without its packages."""
     folder = tmp_path_factory.mktemp("made")
-    made = Commands(folder, folder / "store")
+    made = Commands(folder, shutil.copytree(interpreter_store, folder / "store"))
     made.write("lib/deep/helper.py", "X = 1\n")
     made.write("tiny.py", FLOW)
     run = made.run("tiny.py")

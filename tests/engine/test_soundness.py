@@ -26,10 +26,10 @@ Change = Callable[[bytes, random.Random], bytes]
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+def made(tmp_path_factory: pytest.TempPathFactory, interpreter_store: Path) -> tuple[Path, Path]:
     """A small store with a run in it, a checkout and a spare object; and the bundle that the run came in."""
     folder = tmp_path_factory.mktemp("made")
-    made = Commands(folder, folder / "first")
+    made = Commands(folder, shutil.copytree(interpreter_store, folder / "first"))
     made.write("lib/deep/helper.py", "X = 1\n" * 3000)
     made.write("tiny.py", FLOW)
     run = made.run("tiny.py")

@@ -139,16 +139,16 @@ def environ(tmp_path_factory: pytest.TempPathFactory, index: Site) -> dict[str, 
 
 
 @pytest.fixture(scope="session")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
+def store(tmp_path_factory: pytest.TempPathFactory, interpreter_store: Path) -> Iterator[Store]:
     """One store for tests that only add to it: the interpreter is kept and unpacked in it once."""
-    with Store.open(tmp_path_factory.mktemp("shared") / "store") as opened:
+    with Store.open(shutil.copytree(interpreter_store, tmp_path_factory.mktemp("shared") / "store")) as opened:
         yield opened
 
 
 @pytest.fixture
-def lonely(tmp_path: Path) -> Iterator[Store]:
-    """A store of its own, for tests that damage it."""
-    with Store.open(tmp_path / "store") as opened:
+def lonely(tmp_path: Path, interpreter_store: Path) -> Iterator[Store]:
+    """A store of its own with the interpreter in it, for tests that damage it."""
+    with Store.open(shutil.copytree(interpreter_store, tmp_path / "store")) as opened:
         yield opened
 
 

@@ -51,8 +51,9 @@ def test_pythons_of_other_makers_are_kept_too(store: Store, environ: dict[str, s
     assert interpreter.glibc and interpreter.libraries
 
 
-def test_the_same_interpreter_is_the_same_object(lonely: Store, store: Store, environ: dict[str, str]) -> None:
-    assert kept(lonely, PYTHON, environ) == kept(store, PYTHON, environ)
+def test_the_same_interpreter_is_the_same_object(tmp_path: Path, store: Store, environ: dict[str, str]) -> None:
+    with Store.open(tmp_path / "empty") as empty:
+        assert kept(empty, PYTHON, environ) == kept(store, PYTHON, environ)
 
 
 def test_an_interpreter_is_packed_once(store: Store, environ: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:

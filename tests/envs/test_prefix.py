@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -214,10 +215,9 @@ def test_a_kept_package_that_was_changed_is_refused_before_anything_is_built(
 
 
 @pytest.fixture
-def away(tmp_path: Path, environ: dict[str, str], locked: Locked) -> tuple[Path, Digest]:
+def away(tmp_path: Path, locked: Locked, interpreter_store: Path) -> tuple[Path, Digest]:
     """A store that no process has open, in a place with a space and letters of other languages, and a lock in it."""
-    root = tmp_path / "mon été 実験" / "store"
-    root.parent.mkdir()
+    root = shutil.copytree(interpreter_store, tmp_path / "mon été 実験" / "store")
     with Store.open(root) as store:
         lock = locked(store, "beta", "bulky")
     return root, lock

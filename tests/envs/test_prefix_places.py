@@ -27,9 +27,11 @@ USE = "import alpha; print(alpha.__version__)"
 
 
 @pytest.fixture(scope="module")
-def kept(tmp_path_factory: pytest.TempPathFactory, environ: dict[str, str], wheelhouse: Path) -> tuple[Path, Digest]:
+def kept(
+    tmp_path_factory: pytest.TempPathFactory, environ: dict[str, str], wheelhouse: Path, interpreter_store: Path
+) -> tuple[Path, Digest]:
     """A store that no process has open, and a lock in it of which nothing was built."""
-    root = tmp_path_factory.mktemp("kept") / "store"
+    root = shutil.copytree(interpreter_store, tmp_path_factory.mktemp("kept") / "store")
     with Store.open(root) as store:
         lock = wheel_lock(store, environ, wheels_of(wheelhouse, "beta", "bulky"))
     return root, lock

@@ -67,9 +67,11 @@ def end(process: subprocess.Popen[str]) -> None:
 
 
 @pytest.fixture(scope="module")
-def kept(tmp_path_factory: pytest.TempPathFactory, environ: dict[str, str], wheelhouse: Path) -> Place:
+def kept(
+    tmp_path_factory: pytest.TempPathFactory, environ: dict[str, str], wheelhouse: Path, interpreter_store: Path
+) -> Place:
     """A store in which nothing was built yet."""
-    root = tmp_path_factory.mktemp("kept") / "store"
+    root = shutil.copytree(interpreter_store, tmp_path_factory.mktemp("kept") / "store")
     with Store.open(root) as store:
         locks = {name: wheel_lock(store, environ, wheels_of(wheelhouse, name)) for name in ("alpha", "beta", "bulky")}
     return Place(root, locks, environ)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -19,10 +20,10 @@ Reports = Callable[..., dict[str, Any]]
 
 
 @pytest.fixture(scope="session")
-def samples(tmp_path_factory: pytest.TempPathFactory) -> Samples:
+def samples(tmp_path_factory: pytest.TempPathFactory, interpreter_store: Path) -> Samples:
     """Flows and a store of their own; a sample is run when it is first asked for."""
     folder = tmp_path_factory.mktemp("samples")
-    return Samples(folder / "work", folder / "store").prepare()
+    return Samples(folder / "work", shutil.copytree(interpreter_store, folder / "store")).prepare()
 
 
 @pytest.fixture

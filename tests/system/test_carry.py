@@ -32,11 +32,11 @@ class Simple(FlowSpec):
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def made(tmp_path_factory: pytest.TempPathFactory, interpreter_store: Path) -> Path:
     """A folder and a store with a run that read a file."""
     folder = tmp_path_factory.mktemp("made")
     (folder / "work").mkdir()
-    user = Commands(folder / "work", folder / "store")
+    user = Commands(folder / "work", shutil.copytree(interpreter_store, folder / "store"))
     user.write("data.txt", "hello " * 30_000)
     user.write(".stillrunignore", "data.txt\n")  # it is an input, not code
     user.write("simple.py", SIMPLE)

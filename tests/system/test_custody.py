@@ -65,9 +65,9 @@ class Evidence:
 
 
 @pytest.fixture(scope="module")
-def origin(tmp_path_factory: pytest.TempPathFactory) -> Evidence:
+def origin(tmp_path_factory: pytest.TempPathFactory, interpreter_store: Path) -> Evidence:
     folder = tmp_path_factory.mktemp("custody")
-    commands = Commands(folder, folder / "store")
+    commands = Commands(folder, shutil.copytree(interpreter_store, folder / "store"))
     commands.write("flow.py", FLOW)
     run, other = commands.run("flow.py"), commands.run("flow.py", "--seed", "8")
     key = PrivateKey.new()

@@ -211,6 +211,7 @@ def test_a_name_that_does_not_exist_offers_the_nearest(
 
 
 def test_a_folder_that_is_not_a_store_is_refused(lonely: Commands) -> None:
+    lonely.store = lonely.cwd / "papers"
     lonely.store.mkdir()
     (lonely.store / "thesis.tex").write_text("precious")
     lonely.write("good.py", GOOD)

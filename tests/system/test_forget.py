@@ -62,10 +62,10 @@ class Here(Commands):
 
 
 @pytest.fixture(scope="module")
-def begun(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def begun(tmp_path_factory: pytest.TempPathFactory, interpreter_store: Path) -> Path:
     """A store with a run of another flow, for which an interpreter was kept."""
     folder = tmp_path_factory.mktemp("begun")
-    commands = Commands(folder, folder / "store")
+    commands = Commands(folder, shutil.copytree(interpreter_store, folder / "store"))
     commands.write("first.py", FLOW.replace("Tiny", "First"))
     commands.run("first.py")
     return folder / "store"

@@ -47,11 +47,11 @@ _QUICK = [("objects/", "flipped"), ("segments/", "short"), ("manifests/", "gone"
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def made(tmp_path_factory: pytest.TempPathFactory, interpreter_store: Path) -> Path:
     """A folder and a store with two runs, one with a tag."""
     folder = tmp_path_factory.mktemp("made")
     (folder / "work").mkdir()
-    user = Commands(folder / "work", folder / "store")
+    user = Commands(folder / "work", shutil.copytree(interpreter_store, folder / "store"))
     user.write("data.txt", "hello " * 60_000)
     user.write("shared.py", FLOW)
     user.run("shared.py", "--tag", "good")

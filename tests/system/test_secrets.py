@@ -6,6 +6,7 @@ They are put together here, so that they do not stand in this file.
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -65,9 +66,9 @@ def holds(root: Path) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def clean_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def clean_store(tmp_path_factory: pytest.TempPathFactory, interpreter_store: Path) -> Path:
     """A store that no test brings a secret into."""
-    return tmp_path_factory.mktemp("clean") / "store"
+    return shutil.copytree(interpreter_store, tmp_path_factory.mktemp("clean") / "store")
 
 
 @pytest.fixture

@@ -14,12 +14,17 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
+from hypothesis import HealthCheck, settings
 from tests.warm import WarmProcess
 
 from stillrun_envs.discovery import describe_python
 from stillrun_envs.interpreter import keep_interpreter
 from stillrun_envs.memo import Memo
 from stillrun_snapshot.store import Store
+
+# How long a machine takes says nothing about us
+settings.register_profile("stillrun", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("stillrun")
 
 COMMAND = ("-m", "stillrun_cli")
 _SETTINGS = (

@@ -81,8 +81,8 @@ def origin(tmp_path_factory: pytest.TempPathFactory, interpreter_store: Path) ->
 @pytest.fixture
 def kept(origin: Evidence, tmp_path: Path) -> Evidence:
     """A copy that may be attacked."""
-    shutil.copytree(origin.root, tmp_path / "store", symlinks=True)
-    return Evidence(tmp_path / "store", origin.run, origin.other, origin.key, origin.note)
+    shutil.copytree(origin.root, tmp_path / "kept-store", symlinks=True)
+    return Evidence(tmp_path / "kept-store", origin.run, origin.other, origin.key, origin.note)
 
 
 def checked(kept: Evidence, **asked: Any) -> Verification:

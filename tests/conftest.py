@@ -8,7 +8,6 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -65,8 +64,10 @@ class Commands:
     cwd: Path
     store: Path
     variables: dict[str, str] = field(default_factory=dict)
+    anew: ClassVar[bool] = False
+    """Whether each command is started; where its start is not looked at, it is forked off a process that knows it."""
     warm: ClassVar[WarmProcess | None] = None
-    """What commands are forked off whose start is not looked at; None: each is started anew."""
+    """That process, begun when it is wanted."""
 
     def environment(self) -> dict[str, str]:
         """This process's variables without settings of Stillrun's, and with our store."""
@@ -89,9 +90,10 @@ class Commands:
 
     def __call__(self, *arguments: str | Path, command: tuple[str, ...] = COMMAND) -> Done:
         """Run a command to its end."""
-        variables = self.environment()
-        if self.warm is not None and command == COMMAND and self.warm.serves(variables):
-            return Done(*self.warm.run([*map(str, arguments)], self.cwd, variables, timeout=120))
+        if command == COMMAND and not self.anew and hasattr(os, "pidfd_open"):
+            warm = Commands.warm = Commands.warm or WarmProcess(Commands(self.cwd, self.store).environment())
+            if warm.serves(variables := self.environment()):
+                return Done(*warm.run([*map(str, arguments)], self.cwd, variables, timeout=120))
         process = self.start(*arguments, command=command)
         out, err = process.communicate(timeout=120)
         return Done(process.returncode, out, err)
@@ -111,12 +113,14 @@ class Commands:
         return path
 
 
-@pytest.fixture(scope="session", autouse=True)
-def warm_commands(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """In the quick tests commands are forked off a process that knows them; in all others each is started anew."""
-    if request.config.option.markexpr == "not slow" and hasattr(os, "pidfd_open"):
-        Commands.warm = WarmProcess(Commands(Path(), tmp_path_factory.getbasetemp()).environment())
-    yield
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Slow proofs start their commands."""
+    Commands.anew = item.get_closest_marker("slow") is not None
+
+
+def pytest_sessionfinish() -> None:
+    """Let the process end that commands were forked off."""
     if Commands.warm is not None:
         Commands.warm.close()
         Commands.warm = None

@@ -6,6 +6,7 @@ Each command ends with 0 when the tool takes what it is given.
 from __future__ import annotations
 
 import copy
+import functools
 import io
 import json
 import sys
@@ -84,11 +85,17 @@ def prov(file: str) -> None:
 
 def bom(file: str) -> None:
     """Validate a bill against the strict schema of CycloneDX 1.6."""
+    problem = _strict_bills().validate_str(Path(file).read_text())
+    assert problem is None, problem
+
+
+@functools.cache
+def _strict_bills():
+    """The validator: reading its schemas takes longer than most bills."""
     from cyclonedx.schema import SchemaVersion
     from cyclonedx.validation.json import JsonStrictValidator
 
-    problem = JsonStrictValidator(SchemaVersion.V1_6).validate_str(Path(file).read_text())
-    assert problem is None, problem
+    return JsonStrictValidator(SchemaVersion.V1_6)
 
 
 if __name__ == "__main__":

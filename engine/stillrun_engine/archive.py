@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from functools import cached_property
 from heapq import merge
 from itertools import islice
 from typing import Any
@@ -56,7 +57,7 @@ class KeptRun:
             return "interrupted"
         return status
 
-    @property
+    @cached_property
     def description(self) -> Record:
         """The flow as it was described when it ran."""
         return self.store.get_record(Digest(self.record["description"]), "description")

@@ -32,14 +32,15 @@ def audit(work: Path, flows: Path, rounds: int) -> None:
     variables = {**kept, "STILLRUN_STORE": str(work / "store"), "PATH": f"{Path(sys.executable).parent}:{kept['PATH']}"}
     _proven(work / "log", rounds)
     _verified(work / "objects", rounds)
-    _demo(work, variables, rounds)
+    _demo(work, flows / "digits", variables, rounds)
     _large(work, flows, variables, rounds)
 
 
-def _demo(work: Path, variables: Mapping[str, str], rounds: int) -> None:
+def _demo(work: Path, folder: Path, variables: Mapping[str, str], rounds: int) -> None:
     """The demo's flow with its packages, in every format."""
-    shutil.copy(DIGITS, work)
-    Command(_stillrun("run", DIGITS.name, "--quiet"), work, variables).run()
+    folder.mkdir()
+    shutil.copy(DIGITS, folder)
+    Command(_stillrun("run", str(folder / DIGITS.name), "--quiet"), work, variables).run()
     found = _alone(Command(_stillrun("audit", "Digits/latest", "-o", "demo"), work, variables), rounds)
     print(f"| audit of the demo, all formats | {_told(found)} | | | 2 s |", flush=True)
 

@@ -11,7 +11,7 @@ from stillrun_cli.console import common_options, print_json, print_table
 from stillrun_cli.settings import open_store
 from stillrun_engine.archive import KeptRun, flows, newest_runs
 from stillrun_engine.errors import NotFound
-from stillrun_engine.pathspec import nearest
+from stillrun_engine.pathspec import nearest, parse_pathspec
 from stillrun_engine.tags import tags_of
 
 __all__ = ["list_command"]
@@ -39,6 +39,7 @@ def list_command(
 ) -> None:
     """List the runs of FLOW, or of all flows, oldest first: the newest of them, or all."""
     store = open_store(ctx, create=True)
+    flow = parse_pathspec(flow, most=1).flow if flow else None
     if flow and flow not in (known := flows(store)):
         raise NotFound(f"no flow '{flow}' in {store.root}.{nearest(flow, known)}")
     if limit is None:

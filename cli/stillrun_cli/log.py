@@ -73,15 +73,15 @@ def _chosen(store: Store, ref: str | None, begin: int | str | None, everything: 
 
 def _since(text: str) -> int | str:
     """The number of a line, or a time as the log has it."""
-    if text.isdigit():
-        return int(text)
     ago = _AGO.fullmatch(text)
-    if ago is not None:
-        return timestamp(utc_now() - timedelta(**{_UNITS[ago[2]]: int(ago[1])}))
     try:
+        if text.isdecimal():
+            return int(text)
+        if ago is not None:
+            return timestamp(utc_now() - timedelta(**{_UNITS[ago[2]]: int(ago[1])}))
         when = datetime.fromisoformat(text.replace("Z", "+00:00"))
-    except ValueError as error:
+    except (ValueError, OverflowError) as error:
         raise click.UsageError(
-            f"--since {text}: give 7d, 2h, a date such as 2026-11-23, or a line's number."
+            f"--since {text[:40]}: give 7d, 2h, a date such as 2026-11-23, or a line's number."
         ) from error
     return timestamp(when if when.tzinfo else when.replace(tzinfo=timezone.utc))

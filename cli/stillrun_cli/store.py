@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from stillrun_snapshot.packing import Packed
 
 __all__ = ["store_group"]
+_DIGITS = 12  # characters of an age: some hundred million years
 
 
 _COMMANDS = {
@@ -103,6 +104,6 @@ def _told(root: Path, found: Packed) -> Iterator[str]:
 
 def _seconds(age: str) -> int:
     units = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
-    if not age[:-1].isdecimal() or age[-1:] not in units:
-        raise click.BadParameter(f"'{age}' is no age: a number and one of s, m, h, d, w, such as 14d.")
+    if not age[:-1].isdecimal() or age[-1:] not in units or len(age) > _DIGITS:
+        raise click.BadParameter(f"{age[:40]!r} is no age: a number and one of s, m, h, d, w, such as 14d.")
     return int(age[:-1]) * units[age[-1]]

@@ -16,6 +16,7 @@ __all__ = ["LATEST", "Pathspec", "nearest", "parse_pathspec", "resolve"]
 LATEST = "latest"
 """Stands for the newest run of a flow that is not a replay's record."""
 _OFFERED = 1000  # of the newest runs, in place of one that is not there
+_LONGEST = 1024  # characters: as of a ref
 
 
 @dataclass(frozen=True)
@@ -41,9 +42,10 @@ class Pathspec:
 def parse_pathspec(text: str, *, least: int = 1, most: int = 5) -> Pathspec:
     """The parts of ``text``; EngineError when there are fewer than ``least`` or more than ``most``."""
     parts = text.strip("/").split("/")
-    if not all(parts) or not least <= len(parts) <= most:
+    if not all(parts) or not least <= len(parts) <= most or not text.isprintable() or len(text) > _LONGEST:
         shape = "/".join(("FLOW", "RUN", "STEP", "TASK", "ARTIFACT")[:most])
-        raise EngineError(f"'{text}' is not a pathspec of the form {shape}; 'stillrun list' shows what there is.")
+        shown = f"'{text}'" if text.isprintable() and len(text) <= _LONGEST else repr(text[:80])
+        raise EngineError(f"{shown} is not a pathspec of the form {shape}; 'stillrun list' shows what there is.")
     return Pathspec(*parts)
 
 

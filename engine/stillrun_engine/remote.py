@@ -66,7 +66,7 @@ class FolderRemote:
 def opened_folder(path: Path, here: Store) -> Iterator[FolderRemote]:
     """The store at ``path`` as a remote, while it is open."""
     if path.resolve() == here.root.resolve():
-        raise EngineError(f"{path} is the store in use itself; leave out --from, or give the folder of another store.")
+        raise EngineError(f"{path} is the store in use itself; give the folder of another store.")
     with Store.open(path, create=False) as store:
         yield FolderRemote(store)
 

@@ -23,7 +23,7 @@ from stillrun_snapshot.kept_file import keep_file
 from stillrun_snapshot.lease import Lease
 from stillrun_snapshot.record import canonical_bytes, parse_record
 from stillrun_snapshot.refs import RefChange
-from stillrun_snapshot.store import Store
+from stillrun_snapshot.store import STORE_MARK, Store
 
 __all__ = [
     "OpenRemote",
@@ -262,6 +262,11 @@ def _met(bucket: Bucket) -> str | None:
 
 def _made(bucket: Bucket) -> str:
     """Make the remote; the id of it, or of the one that another made at the same time."""
+    if bucket.size(STORE_MARK) is not None:
+        raise EngineError(
+            f"{bucket.name} is a store, and a remote is a folder of its own: name an empty one. To take a run from another "
+            "store, 'stillrun replay FLOW/RUN --from FOLDER'."
+        )
     prove_promise(bucket)
     bucket.create(_MARK, canonical_bytes({"schema": _MARK_SCHEMA, "format": FORMAT, "id": os.urandom(16).hex()}))
     found = _met(bucket)

@@ -15,6 +15,7 @@ __all__ = ["FORMAT", "STORE_MARK", "create_store", "expected_mark", "is_store", 
 FORMAT = 2  # the newest that is read
 _FIRST = 1  # what a new store has, so that an older Stillrun can use it until it holds something newer
 STORE_MARK = "stillrun-store.json"
+_SHOWN = 300  # characters of a path in a message
 _FOLDERS = ("objects", "packs", "tmp", "locks")
 _MENDED = ("packs", "tmp", "locks")
 
@@ -33,13 +34,16 @@ def is_store(root: Path) -> bool:
         return False
     except NotADirectoryError:
         raise StoreError(f"{root} is a file; a store is a folder. Give another path.") from None
+    except OSError as error:
+        shown = f"{str(root)[:100]}…" if len(str(root)) > _SHOWN else str(root)
+        raise StoreError(f"no store can be at {shown}: {error.strerror}. Give another path.") from error
     try:
         version = json.loads(text)["format"]
     except (ValueError, KeyError, TypeError) as error:
         raise StoreError(
             f"{root / STORE_MARK} cannot be read ({error}). Restore it: {expected_mark().decode()!r}."
         ) from error
-    if not isinstance(version, int) or version > FORMAT:
+    if type(version) is not int or not _FIRST <= version <= FORMAT:
         raise StoreVersion(
             f"the store {root} has format {version}, and this Stillrun reads formats up to {FORMAT}. Upgrade Stillrun to use it."
         )

@@ -16,6 +16,7 @@ __all__ = ["BucketPlace", "opened_bucket", "parsed_url"]
 
 _CLOUDS = {"s3": "s3", "gs": "gs", "gcs": "gs", "az": "az", "azure": "az"}
 _SPOKEN = "s3://BUCKET/PREFIX, gs://BUCKET/PREFIX, az://CONTAINER/PREFIX, or the path of a folder"
+_LONGEST = 1024  # characters, as of a key
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,221}")
 _PREFIX = re.compile(r"[A-Za-z0-9_.=+@-]+(?:/[A-Za-z0-9_.=+@-]+)*")
 
@@ -48,6 +49,8 @@ class BucketPlace:
 
 def parsed_url(text: str, cwd: Path) -> str:
     """The one form of an address; BucketError when it is none, or holds what is secret. cwd: where a path begins."""
+    if not text.strip() or not text.isprintable() or len(text) > _LONGEST:
+        raise BucketError(f"{_hidden(text)[:80]!r} is no address of a remote: {_SPOKEN}.")
     if "://" not in text:
         if re.match(r"[\w.-]+@?[\w.-]*:(?!\\)", text):  # host:path, as scp has it
             raise BucketError(

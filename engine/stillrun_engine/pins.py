@@ -28,9 +28,10 @@ class Pin:
 def pin_run(run: KeptRun, note: str | None = None) -> None:
     """Pin a run, or change why it is pinned; each time is a line of the log."""
     name = _PINS + run.pathspec
+    changes = [RefChange(name, run.digest, note=note)]
     if run.store.refs.get(name) == run.digest and note is not None:
-        run.store.refs.set([RefChange(name, None, note="pinned anew")])
-    run.store.refs.set([RefChange(name, run.digest, note=note)])
+        changes.insert(0, RefChange(name, None, note="pinned anew"))
+    run.store.refs.set(changes)  # at once: the pin is never off, and stays when the note cannot be kept
 
 
 def unpin_run(store: Store, pathspec: str) -> None:

@@ -10,6 +10,7 @@ import json
 import os
 import re
 from collections.abc import Callable, Iterable
+from functools import cache
 from pathlib import Path
 from types import TracebackType
 
@@ -73,7 +74,8 @@ class Lease:
     def note(self, changes: Iterable[RefChange]) -> None:
         """Write down what refs are about to become. It outlives this process, and not a loss of power."""
         assert self._descriptor is not None, "it is held"
-        lines = (json.dumps({"ref": each.name, "to": each.to}) + "\n" for each in changes)
+        boot = {} if (since := _boot()) is None else {"boot": since}
+        lines = (json.dumps({"ref": each.name, "to": each.to, **boot}) + "\n" for each in changes)
         os.lseek(self._descriptor, 0, os.SEEK_END)
         write_all(self._descriptor, "".join(lines).encode())
 
@@ -142,7 +144,7 @@ def take_over(store_root: Path, make: Callable[[list[RefChange]], None]) -> None
             continue
         try:
             if _lock(descriptor) and _still_at(path, descriptor):
-                changes = _changes(path.read_bytes())
+                changes = _changes(path.read_bytes(), of_now=True)
                 if changes:
                     make(changes)
                 path.unlink(missing_ok=True)
@@ -150,16 +152,30 @@ def take_over(store_root: Path, make: Callable[[list[RefChange]], None]) -> None
             os.close(descriptor)
 
 
-def _changes(content: bytes) -> list[RefChange]:
-    """The whole lines behind the first; the last one may be torn."""
+def _changes(content: bytes, *, of_now: bool = False) -> list[RefChange]:
+    """The whole lines behind the first; the last one may be torn.
+
+    of_now: only those noted since this machine was started. What older ones rest on may have gone with the power.
+    """
     changes = []
     for line in content.split(b"\n")[1:-1]:
         try:
             told = json.loads(line)
+            if of_now and told.get("boot") not in (None, _boot()):
+                continue
             changes.append(RefChange(told["ref"], Digest.parse(told["to"])))
-        except (ValueError, KeyError, TypeError, StoreError):  # not ours
+        except (ValueError, KeyError, TypeError, AttributeError, StoreError):  # not ours
             return []
     return changes
+
+
+@cache
+def _boot() -> str | None:
+    """What names the time since which this machine runs; None where the system does not tell."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return None
 
 
 def _path(store_root: Path, name: str) -> Path:

@@ -100,3 +100,22 @@ def test_what_a_dead_holder_noted_is_done_by_the_next_who_opens_the_store(tmp_pa
         assert store.get(noted) == b"noted"
         assert list((store.root / "locks").iterdir()) == []
         assert store.refs.check() == 2
+
+
+@pytest.mark.skipif(
+    not Path("/proc/sys/kernel/random/boot_id").exists(), reason="the system does not tell when it was started"
+)
+def test_what_was_noted_before_the_power_went_is_not_done(tmp_path: Path, python: RunPython) -> None:
+    """What it rests on was not synced, and may be gone."""
+    process = python(NOTER, tmp_path / "store")
+    assert process.stdout is not None
+    assert process.stdout.readline() == "noted\n"
+    process.kill()
+    process.communicate()
+    lease = tmp_path / "store" / "locks" / "run"
+    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    assert lease.read_text().count(boot) == 2
+    lease.write_text(lease.read_text().replace(boot, "another"))
+    with Store.open(tmp_path / "store") as store:
+        assert [name for name, _ in store.refs.names()] == ["tasks/done"]
+        assert list((store.root / "locks").iterdir()) == []

@@ -44,6 +44,7 @@ class LooseFolder:
         self._text = str(root / name)
         self._lock = threading.Lock()
         self._unsynced: set[Path] = set()
+        self._fresh: set[Path] = set()  # of those the ones that were taken
 
     def path(self, digest: Digest) -> Path:
         """Return where the object stands, if it does."""
@@ -76,6 +77,10 @@ class LooseFolder:
         with self._lock:
             self._unsynced.add(self.path(digest))
 
+    def is_unsynced(self, digest: Digest) -> bool:
+        """Return whether the object's file was taken since the last sync."""
+        return self.path(digest) in self._fresh
+
     def take(self, temporary: Path, digest: Digest) -> Identity:
         """Rename a finished file to its place; returns its identity there."""
         path = self.path(digest)
@@ -87,6 +92,7 @@ class LooseFolder:
             temporary.rename(path)
         with self._lock:
             self._unsynced.add(path)
+            self._fresh.add(path)
         return identity_of(path.lstat())
 
     def write(self, blocks: Iterable[memoryview]) -> tuple[Path, Digest, int]:
@@ -135,6 +141,8 @@ class LooseFolder:
             with self._lock:
                 self._unsynced |= paths
             raise
+        with self._lock:
+            self._fresh -= paths
         return [Digest.parse(f"sha256:{path.parent.name}{path.name}") for path in gone]
 
     def digests(self) -> Iterator[Digest]:

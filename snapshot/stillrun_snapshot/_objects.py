@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from stillrun_snapshot._answers import Location
 from stillrun_snapshot._catalog import Catalog
-from stillrun_snapshot._disk import remove_quietly, writing
+from stillrun_snapshot._disk import remove_quietly, sync_file, writing
 from stillrun_snapshot._found import FoundBytes, FoundChunks, FoundFile
 from stillrun_snapshot._loose import Identity, LooseFolder
 from stillrun_snapshot._pack import RAW, RECIPE
@@ -106,7 +106,7 @@ class Objects:
         asked = {Digest(digest) for digest in digests}
         with self._lock:
             rest = asked - self._packs.hits(asked)
-        loose = {self._loose.name(digest): digest for digest in rest if self._loose.identity(digest) is not None}
+        loose = {self._loose.name(digest): digest for digest in rest if self._is_held_loose(digest)}
         staying = {loose[name] for name in self._presence.count_on(loose)}
         for digest in staying:
             self._loose.note_hit(digest)
@@ -172,7 +172,7 @@ class Objects:
             return self.checked(digest)
         if folder.identity(digest) != identity:
             raise ObjectCorrupt(digest, self.root, "its file was replaced while it was hashed")
-        self._remember(digest, identity)
+        self._vouch_for(folder, digest, identity)
         return location
 
     def _unpack(self, digest: Digest, recipe: bytes, size: int) -> Location:
@@ -182,7 +182,7 @@ class Objects:
             if not self.writable:
                 return Location(None, 0, size, chunks.read())
             with writing(self.root):
-                self._remember(digest, self._unpacked.unpack(digest, size, chunks.blocks()))
+                self._seen[digest] = self._unpacked.unpack(digest, size, chunks.blocks())
         return Location(self._unpacked.path(digest), 0, size)
 
     def verify(self, digest: Digest) -> int:
@@ -274,14 +274,28 @@ class Objects:
                     entry = self._packs.entry(digest)
             return None if entry is None else entry.size
 
+    def _is_held_loose(self, digest: Digest) -> bool:
+        """Return whether an object is held as a file that can be counted on: one that nobody vouches for is hashed."""
+        identity = self._loose.identity(digest)
+        return identity is not None and (not self._writable or self._is_sound(digest, identity))
+
     def _is_sound(self, digest: Digest, identity: Identity) -> bool:
         """Return whether a loose file is the one that was hashed last, or hashes to its name now."""
         if identity in (self._seen.get(digest), self._known_identity(digest)):
             return True
-        sound = digest_of_file(self._loose.path(digest))[0] == digest
-        if sound:
-            self._remember(digest, identity)
+        try:
+            sound = digest_of_file(self._loose.path(digest))[0] == digest
+            if sound:
+                self._vouch_for(self._loose, digest, identity)
+        except FileNotFoundError:  # removed this moment
+            return False
         return sound
+
+    def _vouch_for(self, folder: LooseFolder, digest: Digest, identity: Identity) -> None:
+        """Remember a file that was hashed. It is synced first, or it might have other bytes when the power comes back."""
+        if self._writable:
+            sync_file(folder.path(digest))
+        self._remember(digest, identity)
 
     def _remember(self, digest: Digest, identity: Identity) -> None:
         with self._lock:

@@ -66,12 +66,18 @@ class Store(Objects):
                 with writing(self.root):
                     self._packs.close()
                 self.refs.settle()
-                if self._new_seen and self._writable:
-                    self._catalog.add_seen(self._new_seen)
-                    self._new_seen = {}
+                self._settle_seen()
             finally:
                 self._presence.end()
                 self._catalog.close()
+
+    def _settle_seen(self) -> None:
+        """Have the index vouch for files that were hashed; of those that are not durable the power may leave other bytes."""
+        new, self._new_seen = self._new_seen, {}
+        loose, spare = self._loose, self._spare
+        seen = {one: each for one, each in new.items() if not loose.is_unsynced(one) and not spare.is_unsynced(one)}
+        if seen and self._writable:
+            self._catalog.add_seen(seen)
 
     def put(self, data: bytes | bytearray | memoryview, *, compress: bool = False, new: bool = False) -> Digest:
         """Keep ``data`` and return its name.

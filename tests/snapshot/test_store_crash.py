@@ -15,7 +15,7 @@ from stillrun_snapshot.digest import digest_of
 from stillrun_snapshot.errors import StoreFull
 from stillrun_snapshot.garbage import find_garbage
 from stillrun_snapshot.refs import RefChange
-from stillrun_snapshot.store import Store
+from stillrun_snapshot.store import LOOSE_MIN, Store
 
 RunPython = Callable[..., "subprocess.Popen[str]"]
 
@@ -92,6 +92,27 @@ def test_what_lost_its_bytes_with_the_power_is_not_taken_for_held(tmp_path: Path
         assert {store.get(digest) for _, digest in store.refs.names()} == set(data)
         assert len(list(store.digests())) == 3
         assert not find_garbage(store, grace_s=-1).dead_packs
+
+
+@pytest.mark.parametrize("left", [b"", bytes(LOOSE_MIN)])
+def test_a_file_that_lost_its_bytes_with_the_power_is_absent_and_put_anew(tmp_path: Path, left: bytes) -> None:
+    """As file systems leave one that was renamed and not synced; what the index says of it must not come first."""
+    data = b"x" * LOOSE_MIN
+    with Store.open(tmp_path / "s") as store:
+        digest = store.put(data)
+        path = store.locate(digest).path
+    assert path is not None
+    with Store.open(tmp_path / "s") as store:
+        assert store.catalog.seen(digest) is None, "it was never synced"
+        path.chmod(0o600)
+        path.write_bytes(left)
+        assert not store.has(digest)
+        assert store.absent([digest]) == {digest}
+        store.refs.set([RefChange("a", store.put(data))])
+        assert not store.absent([digest])
+    with Store.open(tmp_path / "s") as store:
+        assert store.get(digest) == data
+        assert store.catalog.seen(digest) is not None
 
 
 def test_two_writers_at_once_lose_nothing(tmp_path: Path, python: RunPython) -> None:

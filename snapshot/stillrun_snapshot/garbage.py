@@ -97,11 +97,11 @@ def find_garbage(
     roots: needed besides what refs reach.
     Raises StoreError where damage hides what is needed.
     """
-    if store.writable:
-        with writing(store.root):
+    with writing(store.root):
+        if store.writable:
             seal_abandoned(store.root)
-    with closed_gate(store.root, store.presence) as others:
-        now_ns = _now_ns(store.root)
+        with closed_gate(store.root, store.presence) as others:
+            now_ns = _now_ns(store.root)
     young_ns = now_ns - grace_s * 10**9
     if others.since_ns is not None:
         young_ns = min(young_ns, others.since_ns - _SLACK_NS)

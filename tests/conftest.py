@@ -64,10 +64,9 @@ class Commands:
     cwd: Path
     store: Path
     variables: dict[str, str] = field(default_factory=dict)
-    anew: ClassVar[bool] = False
-    """Whether each command is started; where its start is not looked at, it is forked off a process that knows it."""
+    anew: bool = False  # each command is started, for tests that look at all of it
     warm: ClassVar[WarmProcess | None] = None
-    """That process, begun when it is wanted."""
+    """What all other commands are forked off; begun when it is wanted."""
 
     def environment(self) -> dict[str, str]:
         """This process's variables without settings of Stillrun's, and with our store."""
@@ -111,12 +110,6 @@ class Commands:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
         return path
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Slow proofs start their commands."""
-    Commands.anew = item.get_closest_marker("slow") is not None
 
 
 def pytest_sessionfinish() -> None:

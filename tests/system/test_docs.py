@@ -42,6 +42,7 @@ def index(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     ],
 )
 def test_every_example_of_a_page_works(lonely: Commands, index: str, page: str, least: int) -> None:
+    lonely.anew = True  # as a reader does
     lonely.variables.update(UV_DEFAULT_INDEX=index, UV_HTTP_RETRIES="0", UV_NO_CONFIG="1")
     ran = 0
     for kind, file, text in _BLOCK.findall((ROOT / "docs" / page).read_text("utf-8")):

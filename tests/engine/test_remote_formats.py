@@ -89,6 +89,17 @@ def test_each_document_of_a_remote_fits_its_schema(tmp_path: Path) -> None:
         Draft202012Validator.check_schema(schema)
         Draft202012Validator(schema).validate(json.loads(data))
         assert not Draft202012Validator(schema).is_valid({**json.loads(data), "schema": f"stillrun/{name}/2"})
+    swept = GOLDEN.with_name("v2")
+    later = {
+        "remote-event": (swept / "log" / "0000000005").read_bytes(),
+        "remote-state": (swept / "states" / "0000000005").read_bytes(),
+        "remote-sweep": zstandard.ZstdDecompressor().decompress(next((swept / "sweeps").iterdir()).read_bytes()),
+    }
+    for name, data in later.items():
+        version = json.loads(data)["schema"].rpartition("/")[2]
+        schema = json.loads((SCHEMAS / f"{name}-{version}.json").read_text())
+        Draft202012Validator.check_schema(schema)
+        Draft202012Validator(schema).validate(json.loads(data))
     run = Draft202012Validator(json.loads((SCHEMAS / "remote-run-1.json").read_text()))
     assert not run.is_valid({**json.loads(documents["remote-run"]), "run": "../x"})
 

@@ -70,6 +70,7 @@ def test_the_golden_remote_is_read(tmp_path: Path) -> None:
     found = extracted(FIXTURES / "formats" / "remote" / "v1", tmp_path)
     assert {b"", b"small", b"text that is packed " * 40} < {*found.values()}
     assert all(digest_of(data) == name for name, data in found.items())
+    assert reader(FIXTURES / "formats" / "remote" / "v2", "list") == ""  # of the second version, swept
 
 
 @pytest.mark.slow

@@ -36,6 +36,7 @@ _PROFILES = {
     "https://w3id.org/workflowhub/workflow-ro-crate/1.0": ("Workflow RO-Crate", "1.0"),
 }
 NO_LICENCE = "#licence-not-stated"
+_SPDX = "https://spdx.org/licenses/"
 
 
 def write_crate(dossier: Dossier, folder: Path, *, licence: str | None = None) -> list[str]:
@@ -112,16 +113,21 @@ def _entities(dossier: Dossier, contents: Contents, licence: str | None) -> list
                 "description": "Whoever wrote this crate stated no licence for the run's code and data.",
             }
         )
-    elif "://" in licence:
-        found.append({"@id": licence, "@type": "CreativeWork", "name": licence})
     else:
-        found.append({"@id": f"https://spdx.org/licenses/{licence}", "@type": "CreativeWork", "name": licence})
+        address = _address_of(licence)
+        name = address.removeprefix(_SPDX)
+        found.append({"@id": address, "@type": "CreativeWork", "name": name})
     return found
+
+
+def _address_of(licence: str) -> str:
+    """Where a licence is to be read: an address as it is, of an SPDX identifier the page of SPDX."""
+    return licence if "://" in licence else _SPDX + licence
 
 
 def _root(dossier: Dossier, entities: list[Entity], licence: str | None) -> Entity:
     actions = ("CreateAction", "OrganizeAction", "AssessAction")
-    address = NO_LICENCE if licence is None else licence if "://" in licence else f"https://spdx.org/licenses/{licence}"
+    address = NO_LICENCE if licence is None else _address_of(licence)
     said = dossier.description.get("doc")
     return {
         "name": plain(f"Run {dossier.run.pathspec}"),

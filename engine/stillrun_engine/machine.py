@@ -5,11 +5,12 @@ from __future__ import annotations
 import getpass
 import os
 import platform
+import re
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 
-__all__ = ["RECORDED_VARIABLES", "machine_facts", "recorded_variables"]
+__all__ = ["RECORDED_VARIABLES", "graphics_of", "machine_facts", "recorded_variables"]
 
 RECORDED_VARIABLES = (
     "BLIS_NUM_THREADS",
@@ -38,9 +39,11 @@ def recorded_variables(variables: Mapping[str, str]) -> dict[str, str]:
 
 @lru_cache(maxsize=1)
 def machine_facts() -> dict[str, str | int]:
-    """System, kernel, libc, processor and size of this machine."""
+    """System, kernel, libc, processor and size of this machine, and its GPUs where a driver tells of some."""
     name, version = platform.libc_ver()
+    gpus = graphics_of(Path("/proc/driver/nvidia"))
     return {
+        **({"gpus": gpus} if gpus else {}),
         "system": platform.system(),
         "release": platform.release(),
         "machine": platform.machine(),
@@ -49,6 +52,17 @@ def machine_facts() -> dict[str, str | int]:
         "cores": os.cpu_count() or 1,
         "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
     }
+
+
+def graphics_of(driver: Path) -> str:
+    """The models of GPUs and the driver's version, as NVIDIA's driver tells them below ``driver``; empty where there is none."""
+    try:
+        told = [(path / "information").read_text() for path in sorted((driver / "gpus").iterdir())]
+        version = re.search(r"Kernel Module.*?\s(\d+\.[\d.]+)", (driver / "version").read_text())
+    except OSError:
+        return ""
+    models = [model[1].strip() for one in told if (model := re.search(r"^Model:(.*)$", one, re.MULTILINE))]
+    return ", ".join(models) + (f"; driver {version[1]}" if models and version else "")
 
 
 def _processor() -> str:

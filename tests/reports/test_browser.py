@@ -27,7 +27,8 @@ def tools(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("browser")
     for path in HERE.iterdir():
         shutil.copy(path, folder)
-    subprocess.run(["npm", "install", "--no-audit", "--no-fund"], cwd=folder, check=True, capture_output=True)
+    words = ["npm", "install", "--no-audit", "--no-fund", "--ignore-scripts"]  # which would fetch a browser and a Java
+    subprocess.run(words, cwd=folder, check=True, capture_output=True)
     return folder
 
 
@@ -59,6 +60,25 @@ def test_pages_of_every_shape_are_found_clean(tools: Path, reported: Reports) ->
     for page in told["script"]:
         assert page["sections"] == 12 and page["sources"] and not page["tool"], page
     assert all(page["inside"] and not page["rail"] for page in told["print"]), told["print"]
+
+
+def test_two_more_checkers_are_content_with_pages_of_every_shape(tools: Path, reported: Reports) -> None:
+    pages = {shape: tools / f"checked-{shape}.html" for shape in SHAPES}
+    for shape, path in pages.items():
+        path.write_text(render_page(reported(shape)), encoding="utf-8")
+    settings = {"chromeLaunchConfig": {"executablePath": BROWSER, "args": ["--no-sandbox"]}, "timeout": 300_000}
+    (tools / "pa11y.json").write_text(json.dumps(settings))
+    for path in pages.values():
+        done = subprocess.run(
+            ["npx", "pa11y", "-c", "pa11y.json", path.as_uri()], cwd=tools, capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stdout
+    if shutil.which("java") is None:
+        pytest.skip("the Nu checker needs Java on the path")
+    jar = "node_modules/vnu-jar/build/dist/vnu.jar"
+    words = ["java", "-jar", jar, "--errors-only", *map(str, pages.values())]
+    done = subprocess.run(words, cwd=tools, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 def test_a_page_of_ten_thousand_tasks_opens_and_stays_below_ten_megabytes(tools: Path, reported: Reports) -> None:

@@ -61,16 +61,19 @@ class Reading:
 
     def maker(self, task: Record, name: str) -> str:
         """The step that made what ``task`` has under a name: up along whoever handed it on as it is."""
-        key = (str(task["step"]), str(task["task"]), name)
-        if key not in self._makers:
-            for parent in task["inputs"]:
-                above = self.task_of(parent["record"])
-                if above["artifacts"].get(name) == task["artifacts"][name]:
-                    self._makers[key] = self.maker(above, name)
-                    break
-            else:
+        below: list[tuple[str, str, str]] = []
+        while (key := (str(task["step"]), str(task["task"]), name)) not in self._makers:
+            below.append(key)
+            digest = task["artifacts"][name]
+            parents = (self.task_of(parent["record"]) for parent in task["inputs"])
+            above = next((one for one in parents if one["artifacts"].get(name) == digest), None)
+            if above is None:
                 self._makers[key] = str(task["step"])
-        return self._makers[key]
+                break
+            task = above
+        made_by = self._makers[key]
+        self._makers.update(dict.fromkeys(below, made_by))
+        return made_by
 
     @cached_property
     def task_verdicts(self) -> Mapping[tuple[str, str], Record]:

@@ -6,23 +6,59 @@ import os
 import shutil
 import signal
 import tempfile
+import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, rule
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
 from stillrun_snapshot.digest import Digest, digest_of
 from stillrun_snapshot.errors import ObjectMissing
 from stillrun_snapshot.garbage import find_garbage
 from stillrun_snapshot.intake import take_in
+from stillrun_snapshot.packing import pack_store
 from stillrun_snapshot.refs import RefChange
 from stillrun_snapshot.store import LOOSE_MIN, Store
 from stillrun_snapshot.sweeping import sweep
 
 names = st.sampled_from(["runs/a/1", "runs/a/2", "tags/a/1", "pins/a/1"])
 contents = st.tuples(st.binary(min_size=1, max_size=20), st.sampled_from([1, 900, LOOSE_MIN]))
+
+
+CALLS = (
+    "open",
+    "write",
+    "writev",
+    "fsync",
+    "fdatasync",
+    "rename",
+    "replace",
+    "unlink",
+    "ftruncate",
+    "mkdir",
+    "chmod",
+    "pwrite",
+)
+
+
+def killed_at(number: int) -> None:
+    """Have this process killed instead of the call of that number by which it would change a file; SQLite's do not count."""
+    left = iter(range(number))
+
+    def counted(call: Callable[..., Any]) -> Callable[..., Any]:
+        def before(*args: Any, **words: Any) -> Any:
+            if next(left, None) is None:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return call(*args, **words)
+
+        return before
+
+    for name in CALLS:
+        setattr(os, name, counted(getattr(os, name)))
 
 
 class GarbageMachine(RuleBasedStateMachine):
@@ -97,6 +133,49 @@ class GarbageMachine(RuleBasedStateMachine):
         if sets:
             self.refs[name] = digest_of(data)
 
+    @rule(
+        content=contents, name=names, work=st.sampled_from(["put", "collect", "pack", "reindex"]), at=st.integers(0, 60)
+    )
+    def a_process_is_killed_at_a_call(self, content: tuple[bytes, int], name: str, work: str, at: int) -> None:
+        """What was needed stays; what it was about to do is done, or is not."""
+        data = content[0] * content[1]
+        child = os.fork()
+        if not child:
+            try:
+                killed_at(at)
+                self.do(work, data, name)
+            finally:
+                os.kill(os.getpid(), signal.SIGKILL)
+        os.waitpid(child, 0)
+        needed = self.reached({*self.refs.values(), *self.counted})
+        with Store.open(self.root) as other:
+            held, refs = set(other.digests()), dict(other.refs.names())
+        new = {digest_of(data): data} if work == "put" else {}
+        assert needed <= held <= self.model.keys() | new.keys()
+        assert refs in (self.refs, self.refs | dict.fromkeys([name], digest_of(data)))
+        self.model, self.refs = {digest: (self.model | new)[digest] for digest in held}, refs
+
+    def do(self, work: str, data: bytes, name: str) -> None:
+        if work == "pack":
+            pack_store(self.root, older_than_ns=time.time_ns() + 10**9)
+            return
+        with Store.open(self.root) as store:
+            if work == "put":
+                store.refs.set([RefChange(name, store.put(data))])
+            elif work == "collect":
+                sweep(find_garbage(store, grace_s=-1))
+            else:
+                store.reindex()
+
+    @rule()
+    def pack(self) -> None:
+        """Another process makes blocks of all that this store does not count on."""
+        assert not pack_store(self.root, older_than_ns=time.time_ns() + 10**9).damaged
+
+    @rule()
+    def reindex(self) -> None:
+        self.store.reindex()
+
     @rule()
     def reopen(self) -> None:
         self.store.close()
@@ -160,7 +239,17 @@ class GarbageMachine(RuleBasedStateMachine):
         shutil.rmtree(self.folder)
 
 
+@pytest.mark.slow
+def test_many_orders_of_all_that_is_done_to_a_store() -> None:
+    run_state_machine_as_test(  # type: ignore[no-untyped-call]  # hypothesis does not say
+        GarbageMachine,
+        settings=settings(
+            max_examples=60, stateful_step_count=40, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+        ),
+    )
+
+
 GarbageMachine.TestCase.settings = settings(
-    max_examples=10, stateful_step_count=20, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+    max_examples=8, stateful_step_count=20, deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
 TestGarbageMachine = GarbageMachine.TestCase

@@ -107,7 +107,7 @@ class OwnKeys:
                     f"the private key {path} can be read by others (mode {stat.S_IMODE(mode):04o}); it is not used. "
                     f"If nobody has read it, run: chmod 600 {path}; otherwise revoke it."
                 )
-            return path.read_text(), f"the private key {path}"
+            return path.read_text("ascii", "replace"), f"the private key {path}"
         except OSError as error:
             raise KeyMissing(f"the private key {path} cannot be read: {error.strerror}.") from error
 

@@ -13,7 +13,7 @@ from tests.engine.soak import whole
 from stillrun_engine.soundness import check_store, opened_to_check
 from stillrun_snapshot.store import Store
 
-LONG_S = int(os.environ.get("SOAK_SECONDS", "60"))
+LONG_S = int(os.environ.get("SOAK_SECONDS", "120"))
 
 
 def soaked(root: Path, writers: int, readers: int, seconds: int) -> None:

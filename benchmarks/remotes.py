@@ -52,23 +52,31 @@ def remotes(work: Path, rounds: int) -> None:
             raw["aws s3 cp"] = _aws(aws, address, file, work)
         ours = _ours(address, work)
         times: dict[tuple[str, str], list[float]] = {}
+        spent: dict[tuple[str, str], list[float]] = {}
         for number in range(rounds):
             for name, (up, down) in {"stillrun": ours, **raw}.items():
-                times.setdefault((name, "push"), []).append(_timed(up, number))
-                times.setdefault((name, "pull"), []).append(_timed(down, number))
+                for way, work_ in (("push", up), ("pull", down)):
+                    wall, cpu = _timed(work_, number)
+                    times.setdefault((name, way), []).append(wall)
+                    spent.setdefault((name, way), []).append(cpu)
     for way in ("push", "pull"):
         own = statistics.median(times["stillrun", way])
         for name in raw:
             other = statistics.median(times[name, way])
             speed = f"{_SIZE / own / 1e6:.0f} MB/s"
-            told = f"{own:.2f} s ({speed}) | {name}: {other:.2f} s | {other / own:.2f} of its speed"
+            cpu, others = (statistics.median(spent[who, way]) for who in ("stillrun", name))
+            told = (
+                f"{own:.2f} s ({speed}), CPU {cpu:.2f} s | {name}: {other:.2f} s, CPU {others:.2f} s | "
+                f"{other / own:.2f} of its speed"
+            )
             print(f"| {way} of a run of {_MIB} MiB, S3 on loopback | {told} | 0.7 |", flush=True)
 
 
-def _timed(work: Callable[[int], None], number: int) -> float:
-    begun = time.perf_counter()
+def _timed(work: Callable[[int], None], number: int) -> tuple[float, float]:
+    """Seconds that it took, and seconds of CPU of this process and of those that it started and awaited; not the server's."""
+    begun, before = time.perf_counter(), os.times()
     work(number)
-    return time.perf_counter() - begun
+    return time.perf_counter() - begun, sum(os.times()[:4]) - sum(before[:4])
 
 
 def _made(work: Path) -> Path:

@@ -24,6 +24,7 @@ from stillrun_snapshot.store import Store
 __all__ = ["LargeObject", "fetched_entries", "fetched_small", "streamed_digest"]
 
 _TRIES = 3
+_AHEAD = 4  # pieces that are held until those before them were hashed; further ones are read again
 _NEAR = 64 << 10  # bytes between two entries that are rather read than asked around
 
 
@@ -142,6 +143,7 @@ class LargeObject:
         if anew:
             self._forget()
         self._there = self._noted()
+        self._held: dict[int, bytes | memoryview] = {}
         self._state, self._next = hashlib.sha256(), 0
 
     def _noted(self) -> set[int]:
@@ -167,6 +169,8 @@ class LargeObject:
         kept_part(self._store, self._path, start, data)
         with self._lock:
             kept_part(self._store, self._list, None, b"%d\n" % number)
+            if len(self._held) < _AHEAD:
+                self._held[number] = data
             self._there.add(number)
         progress.moved(purpose, length)
         if self._hashing.acquire(blocking=False):
@@ -178,14 +182,23 @@ class LargeObject:
     def _hash_on(self) -> None:
         """Hash what is there behind what was hashed, without a gap."""
         while self._next in self._there:
-            _, start, length = self._pieces[self._next]
-            with open(self._path, "rb", buffering=0) as file:
-                file.seek(start)
-                rest = length
-                while rest and (block := file.read(min(rest, BLOCK))):
-                    self._state.update(block)
-                    rest -= len(block)
+            with self._lock:
+                held = self._held.pop(self._next, None)
+            if held is None:
+                self._hash_again(self._next)
+            else:
+                self._state.update(held)
             self._next += 1
+
+    def _hash_again(self, number: int) -> None:
+        """Hash a piece that an earlier try has written, or that came long before those it follows."""
+        _, start, length = self._pieces[number]
+        with open(self._path, "rb", buffering=0) as file:
+            file.seek(start)
+            rest = length
+            while rest and (block := file.read(min(rest, BLOCK))):
+                self._state.update(block)
+                rest -= len(block)
 
     def _hashed_to_end(self) -> Digest | None:
         with self._hashing:

@@ -61,7 +61,7 @@ class Bucket(Protocol):
     def get(self, key: str, limit: int) -> bytes:
         """A whole file; KeyMissing, FileTooLong when it has more than ``limit`` bytes."""
 
-    def get_range(self, key: str, start: int, length: int) -> bytes:
+    def get_range(self, key: str, start: int, length: int) -> bytes | memoryview:
         """``length`` bytes from ``start``; KeyMissing, BucketError when the file ends before."""
 
     def put(self, key: str, data: bytes | memoryview) -> None:

@@ -78,12 +78,12 @@ class CloudBucket:
 
         return self._call(work, key)
 
-    def get_range(self, key: str, start: int, length: int) -> bytes:
+    def get_range(self, key: str, start: int, length: int) -> memoryview:
         """A part of a file."""
         checked_key(key)
 
-        def work() -> bytes:
-            data = bytes(obstore.get_range(self._store, key, start=start, length=length))
+        def work() -> memoryview:
+            data = memoryview(obstore.get_range(self._store, key, start=start, length=length))
             if len(data) != length:
                 raise _EndsEarly(f"{self.name}/{key} ends {length - len(data):,} bytes too early.")
             return data

@@ -51,7 +51,7 @@ def unfinished_folder(store: Store, name: str) -> Path:
     return path
 
 
-def kept_part(store: Store, path: Path, start: int | None, data: bytes) -> None:
+def kept_part(store: Store, path: Path, start: int | None, data: bytes | memoryview) -> None:
     """Write a part of an unfinished file below ``tmp/``, made when it is not there; at its end when ``start`` is None."""
     with writing(store.root):
         flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | (os.O_APPEND if start is None else 0)

@@ -12,7 +12,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import BinaryIO
 
@@ -96,6 +96,7 @@ class FaultProxy:
     asked: list[Asked] = field(default_factory=list)
     address: str = ""
     lock: threading.Lock = field(default_factory=threading.Lock)
+    creating: threading.Lock = field(default_factory=threading.Lock)
     meeting: Callable[[Asked], None] = lambda asked: None  # where requests may wait for each other
 
     def count(self, method: str, part: str = "") -> int:
@@ -133,7 +134,10 @@ class FaultProxy:
         dropped = ("connection:", "expect:", *fault.drop_headers)
         kept = [line for line in lines if not line.lower().startswith(dropped)]
         host, port = self.upstream.removeprefix("http://").split(":")
-        with socket.create_connection((host, int(port))) as up, up.makefile("rb") as answer:
+        # the server looks and writes in two steps: what S3 does at once is done here one after another
+        at_once = any(line.lower().startswith("if-none-match:") for line in kept)
+        turn = self.creating if at_once else nullcontext()
+        with turn, socket.create_connection((host, int(port))) as up, up.makefile("rb") as answer:
             up.sendall("\r\n".join([*kept, "Connection: close", "", ""]).encode("latin-1") + body)
             head = [line for line in _head(answer) if not line.lower().startswith("connection:")]
             return head, b"" if method == "HEAD" else answer.read()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import click
 from stillrun_cli.console import clean, common_options, paint, print_json, size
 from stillrun_cli.narrator import counted
 from stillrun_cli.outfile import whole_file
-from stillrun_cli.progress import hashing_progress
+from stillrun_cli.progress import hashing_progress, transfer_progress
 from stillrun_cli.settings import open_store
 from stillrun_engine.archive import open_run
 from stillrun_engine.bundle import LeftOut
@@ -115,15 +116,37 @@ def import_command(ctx: click.Context, path: Path, check: bool, as_json: bool) -
         click.echo(f"  it leaves out: {left_out_line(carried.left_out)}")
 
 
-def taken_from(source: Path, store: Store, spec: Pathspec, as_json: bool) -> tuple[Carried, Pathspec]:
-    """Take in what ``spec`` needs from a bundle, or from another store's folder; what came, and ``spec`` with its run found."""
+def taken_from(source: Path, store: Store, spec: Pathspec, as_json: bool) -> tuple[str, Pathspec]:
+    """Take in what ``spec`` needs from a bundle, another store's folder or a remote; what came, in a line, and the run found.
+
+    A file or folder goes before a remote of that name.
+    """
+    from stillrun_engine.remotes import known_remotes  # 'show' starts without it
+
+    if not source.exists() and str(source) in known_remotes(store):
+        return _pulled_from(str(source), store, spec, as_json)
     with hashing_progress(as_json, "fetching") as told:
         if not source.is_dir():
             carried = import_bundle(store, source, told=told)
-            return carried, carried.find(store, spec)
-        with opened_folder(source, store) as remote:
-            found = remote.find(spec)
-            return fetch_run(remote, store, found, told), found
+            found = carried.find(store, spec)
+        else:
+            with opened_folder(source, store) as remote:
+                found = remote.find(spec)
+                carried = fetch_run(remote, store, found, told)
+    return carried_line(carried, str(source)), found
+
+
+def _pulled_from(name: str, store: Store, spec: Pathspec, as_json: bool) -> tuple[str, Pathspec]:
+    from stillrun_cli.sharing import pulled_line  # it brings the libraries of remotes with it
+    from stillrun_engine.remote_pull import find_there, pull_run
+    from stillrun_engine.remotes import opened_remote
+
+    remote = opened_remote(store, name, os.environ)
+    known = remote.known()
+    run = find_there(remote, known, spec)
+    with transfer_progress(as_json, "fetching") as told:
+        pulled = pull_run(store, remote, known, run, told=told)
+    return pulled_line(pulled, name), Pathspec(spec.flow, run.split("/")[1], spec.step, spec.task)
 
 
 def tell_doubts(doubts: Iterable[str]) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from stillrun_cli.carry import carried_line, taken_from
+from stillrun_cli.carry import taken_from
 from stillrun_cli.console import VERDICT_STYLES, clean, common_options, duration, paint, print_json, short, word
 from stillrun_cli.debug import debug_command
 from stillrun_cli.difference import detail_lines
@@ -69,7 +69,7 @@ _EXIT = {"identical": 0, "equivalent": 0, "within_tolerance": 0, "not_comparable
 )
 @click.option(
     "--from", "source", type=click.Path(path_type=Path), metavar="PLACE",
-    help="Take the run from a file that 'export' wrote, or from another store's folder; what is missing here is kept.",
+    help="Take the run from a remote, a file that 'export' wrote, or another store's folder; what was missing is kept.",
 )  # fmt: skip
 @click.option("--keep-going", is_flag=True, help="Leave out what cannot be replayed any more, and judge all that can.")
 @click.option("--debug", is_flag=True, help="Open the named task by hand instead, as 'stillrun debug' does.")
@@ -109,8 +109,8 @@ def replay_command(
     axes = _axes(vary)
     with open_store(ctx, create=source is not None) as store, StopSignals() as stop:
         if source is not None:
-            carried, spec = taken_from(source, store, spec, as_json)
-            narrator.say(carried_line(carried, str(source)))
+            line, spec = taken_from(source, store, spec, as_json)
+            narrator.say(line)
             if debug:
                 return int(ctx.invoke(debug_command, pathspec=str(spec)))
         run = open_run(store, spec)

@@ -21,7 +21,7 @@ from stillrun_engine.remotes import opened_remote
 from stillrun_engine.tags import system_tags_of, tags_of
 from stillrun_snapshot.store import Store
 
-__all__ = ["fetch_command", "pull_command", "push_command"]
+__all__ = ["fetch_command", "pull_command", "pulled_line", "push_command"]
 
 _REMOTE = click.option("--remote", metavar="NAME", help="The remote; may be left out where there is one only.")
 _JOBS = click.option("--jobs", type=click.IntRange(1, 64), default=8, show_default=True, help="Requests at once.")
@@ -128,11 +128,12 @@ def _take(
         )
         return
     for one, (remote, _, _) in zip(pulled, found, strict=True):
-        click.echo(clean(_line(one, remote.name)))
+        click.echo(clean(pulled_line(one, remote.name)))
     tell_doubts(doubt for one in pulled for doubt in one.doubts)
 
 
-def _line(pulled: Pulled, remote: str) -> str:
+def pulled_line(pulled: Pulled, remote: str) -> str:
+    """What came of a run, for people."""
     rest = f"; {counted(pulled.left, 'object')} ({size(pulled.left_size)}) left there" if pulled.left else ""
     if not pulled.objects and not pulled.added:
         return f"{pulled.run}: all of it was here already{rest}"

@@ -232,6 +232,16 @@ def test_a_fetch_brings_records_and_the_rest_when_it_is_asked_for(team: Team) ->
 
 
 @pytest.mark.slow
+def test_a_run_that_is_only_in_a_remote_is_replayed_from_there(team: Team) -> None:
+    team.moved(team.ours, "push", team.runs[0])
+    done = team.moved(team.theirs, "replay", "Shared/latest", "--from", "team", "--json")
+    assert done.json["verdict"] == "identical"
+    assert same_runs(team) or len(team.runs) > 1
+    assert team.theirs("verify", team.runs[0]).code == 0
+    refused(team.theirs("replay", "Shared/latest", "--from", "taem"), "no bundle at taem")
+
+
+@pytest.mark.slow
 def test_the_client_reads_what_was_left_in_a_remote(team: Team) -> None:
     team.moved(team.ours, "push", team.runs[0])
     team.moved(team.theirs, "fetch", team.runs[0])

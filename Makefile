@@ -19,11 +19,12 @@ $(VENV)/.dev: pyproject.toml | $(BIN)/stillrun
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --editable . --group dev
 	@touch $@
 
-# The RO-Crate 1.1 context, which the validator would fetch, comes with a release of rocrate
+# The RO-Crate 1.1 context, which the validator would fetch, comes with a release of rocrate; azurite is Azure's own emulator
 $(VENV)/.validators: pyproject.toml | $(BIN)/stillrun
 	$(PYTHON) -m venv $(VENV)/validators
 	$(BIN)/uv pip install --quiet --python $(VENV)/validators/bin/python --group validators
 	$(BIN)/uv pip install --quiet --python $(VENV)/validators/bin/python --no-deps --target $(VENV)/validators/context rocrate==0.15.0
+	! command -v npm || npm install --silent --no-fund --no-audit --prefix $(VENV)/validators/azure azurite@3.35.0
 	@touch $@
 
 demo: $(BIN)/stillrun

@@ -21,14 +21,14 @@ from stillrun_snapshot.store import Store
 __all__ = ["check_shapes", "misfit"]
 
 _SCHEMAS = Path(__file__).parent / "schemas"  # a link to docs/spec/schemas
-_TYPES: dict[str, tuple[type, ...]] = {
-    "object": (dict,),
-    "array": (list,),
-    "string": (str,),
-    "integer": (int,),
-    "number": (int,),
-    "boolean": (bool,),
-    "null": (type(None),),
+_TYPES: dict[str, type] = {
+    "object": dict,
+    "array": list,
+    "string": str,
+    "integer": int,
+    "number": int,  # records hold no others
+    "boolean": bool,
+    "null": type(None),
 }
 _AROUND = 60  # characters of a value that are shown
 Schema = Mapping[str, Any]
@@ -50,7 +50,8 @@ def check_shapes(store: Store, digests: Iterable[Digest]) -> None:
 def misfit(record: Mapping[str, Any]) -> str | None:
     """What of a record is not as its schema says, None when all is, or when there is no schema of that name."""
     schema = _schema(str(record["schema"]))
-    return None if schema is None else _misfit(record, schema, schema, "it")
+    wrong = None if schema is None else _misfit(record, schema, schema)
+    return wrong and f"it{wrong}"
 
 
 @cache
@@ -63,48 +64,47 @@ def _schema(name: str) -> Schema | None:
     return schema
 
 
-def _misfit(value: Any, schema: Schema | bool, root: Schema, where: str) -> str | None:
-    """The first thing that is wrong with a value."""
-    if isinstance(schema, bool):  # no schema forbids a value altogether but those of keys, which may be there
-        return None
+def _misfit(value: Any, schema: Schema, root: Schema) -> str | None:
+    """The first thing that is wrong with a value, told from where it stands."""
     if "$ref" in schema:
-        return _misfit(value, root["$defs"][schema["$ref"].rpartition("/")[2]], root, where)
+        return _misfit(value, root["$defs"][schema["$ref"].rpartition("/")[2]], root)
     for one in ("anyOf", "oneOf"):
-        if one in schema and all(_misfit(value, each, root, where) for each in schema[one]):
-            return _other(where, value)
+        if one in schema and all(_misfit(value, each, root) for each in schema[one]):
+            return _other(value)
     if not _is_plainly(value, schema):
-        return _other(where, value)
+        return _other(value)
     if isinstance(value, dict):
-        return _misfit_of_keys(value, schema, root, where)
+        return _misfit_of_keys(value, schema, root)
     if isinstance(value, list) and "items" in schema:
-        found = (_misfit(each, schema["items"], root, f"{where}[{place}]") for place, each in enumerate(value))
-        return next(filter(None, found), None)
+        for place, each in enumerate(value):
+            if wrong := _misfit(each, schema["items"], root):
+                return f"[{place}]{wrong}"
     return None
 
 
-def _misfit_of_keys(value: Mapping[str, Any], schema: Schema, root: Schema, where: str) -> str | None:
-    named, others = schema.get("properties", {}), schema.get("additionalProperties", True)
+def _misfit_of_keys(value: Mapping[str, Any], schema: Schema, root: Schema) -> str | None:
     for key in schema.get("required", ()):
         if key not in value:
-            return f"{where} has no '{key}'"
+            return f" has no '{key}'"
+    named, others, names = schema.get("properties", {}), schema.get("additionalProperties"), schema.get("propertyNames")
     for key, each in value.items():
-        if wrong := _misfit(key, schema.get("propertyNames", True), root, f"a key of {where}"):
-            return wrong
-        if wrong := _misfit(each, named.get(key, others), root, f"{where}.{key}"):
-            return wrong
+        if names and _misfit(key, names, root):
+            return f" has the key {json.dumps(key)[:_AROUND]}"
+        known = named.get(key, others)
+        if isinstance(known, dict) and (wrong := _misfit(each, known, root)):  # false: keys that it does not name
+            return f".{key}{wrong}"
     return None
 
 
 def _is_plainly(value: Any, schema: Schema) -> bool:
     """Whether a value is what the words say that need no look inside it."""
-    return all(test(value, schema[word]) for word, test in _WORDS.items() if word in schema)
+    return all(_WORDS[word](value, told) for word, told in schema.items() if word in _WORDS)
 
 
 def _is_of_type(value: Any, types: str | list[str]) -> bool:
-    asked = [types] if isinstance(types, str) else types
-    if isinstance(value, bool):
-        return "boolean" in asked
-    return any(isinstance(value, _TYPES[each]) for each in asked)
+    if isinstance(types, str):
+        return type(value) is _TYPES[types]
+    return any(type(value) is _TYPES[each] for each in types)
 
 
 def _same(value: Any, other: Any) -> bool:
@@ -125,5 +125,5 @@ _WORDS: dict[str, Callable[[Any, Any], bool]] = {
 }
 
 
-def _other(where: str, value: Any) -> str:
-    return f"{where} is {json.dumps(value, default=str)[:_AROUND]}"
+def _other(value: Any) -> str:
+    return f" is {json.dumps(value, default=str)[:_AROUND]}"

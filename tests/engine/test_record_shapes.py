@@ -17,6 +17,7 @@ ROOT = Path(__file__).parents[2]
 RECORDS = [
     json.loads(data) for _, data in members_of(ROOT / "fixtures/formats/bundle/v1/tiny.bundle")[1:] if data[:1] == b"{"
 ]
+LONG = ("environment", "description", "log-excerpt")
 STRANGE: tuple[Any, ...] = (None, True, -1, 7, "", "x", [], {}, [None], "sha256:" + "0" * 64)
 
 
@@ -25,7 +26,8 @@ def of_kind(kind: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    "kind", ["run", "task", "artifact", "code", "description", "environment", "tree", "log-excerpt"]
+    "kind",
+    ["run", "task", "artifact", "code", "tree", *(pytest.param(kind, marks=pytest.mark.slow) for kind in LONG)],
 )
 def test_what_it_says_is_what_the_schema_says(kind: str) -> None:
     """Sound records fit, and of those with one value changed it refuses those that a validator refuses for that value."""

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 from tests.engine import store_work
 
 from stillrun_cli.group import run_group
+from stillrun_snapshot.digest import Digest
+from stillrun_snapshot.ed25519 import PrivateKey
+from stillrun_snapshot.redaction import Redaction, redact
 from stillrun_snapshot.refs import RefChange
 from stillrun_snapshot.store import STORE_MARK, Store
 from stillrun_snapshot.upkeep import upkeep
 
+GOLDEN = Path(__file__).parents[2] / "fixtures" / "formats" / "store" / "v2"
+PART = "76325239b7d91654a57010349886e0c24a90dbd94be4a5e69157dbb98e79c756"  # of an artifact in it
 COMMANDS = (("store", "gc"), ("store", "fsck"), ("store", "reindex"), ("pin",), ("forget", "A/1"))
 
 
@@ -90,3 +96,17 @@ def test_gc_leaves_a_store_alone_whose_refs_lead_nowhere(root: Path, capsys: pyt
             path.unlink()
     code, out, err = said(capsys, root, "store", "gc", "--grace", "0s", "--delete")
     assert (code, out) == (2, "") and "tests/large" in err and "fsck" in err
+
+
+def test_what_was_redacted_is_no_damage(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root = shutil.copytree(GOLDEN, tmp_path / "golden", ignore=shutil.ignore_patterns("*.open", "run-Killed-1"))
+    with Store.open(root) as store:
+        redact(
+            store, [Redaction(Digest(f"sha256:{PART}"), ["artifact end/0/x"])], "a password", "Ada", PrivateKey.new()
+        )
+    code, out, _ = said(capsys, root, "store", "fsck", "--full")
+    assert (code, "missing" in out) == (0, False), out
+    code, out, err = said(capsys, root, "store", "gc", "--grace", "0s", "--delete")
+    assert code == 0, err
+    code, out, _ = said(capsys, root, "store", "fsck", "--full")
+    assert code == 0, out

@@ -155,3 +155,26 @@ def test_frames_of_every_level_are_taken_apart(level: int) -> None:
                 assert len(frames.decompressed(bytes(bad), len(data))) == len(data)
             except frames.FrameDamage:
                 continue
+
+
+def commands_of(page: str, place: int) -> str:
+    """A block of commands of a page in docs/spec."""
+    return (FIXTURES.parent / "docs" / "spec" / page).read_text().split("```sh\n")[place].split("```")[0]
+
+
+def by_shell(commands: str, folder: Path) -> str:
+    done = subprocess.run(["bash", "-c", commands], cwd=folder, capture_output=True, text=True, check=False)
+    return done.stdout + done.stderr
+
+
+@pytest.mark.slow
+def test_what_pages_say_of_other_tools_finds_damage_and_nothing_else(tmp_path: Path) -> None:
+    root = shutil.copytree(GOLDEN, tmp_path / "store")
+    objects, chain = commands_of("store.md", 1), commands_of("log.md", 1)
+    assert by_shell(objects, root) == "" and by_shell(chain, root) == ""
+    (root / "log").write_bytes((root / "log").read_bytes().replace(b"the golden one", b"another one"))
+    assert "does not continue the one before" in by_shell(chain, root)
+    loose = next((root / "objects").glob("*/*"))
+    loose.chmod(0o644)
+    loose.write_bytes(b"x" + loose.read_bytes()[1:])
+    assert f"{loose.parent.name}/{loose.name}: FAILED" in by_shell(objects, root)

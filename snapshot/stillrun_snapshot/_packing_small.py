@@ -38,7 +38,7 @@ class PackSource:
                             damaged.append((piece.digest, self.path.name))
                         else:
                             target.put(piece.digest, piece.kind, data)
-        if not scan.whole:
+        if scan.damaged:  # a torn tail was never an entry: its writer was killed
             damaged.append((None, self.path.name))
         return damaged
 

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from stillrun_snapshot import _block, _block_writer, _unpacked
 from stillrun_snapshot._chunks import cut
 from stillrun_snapshot._encoding import encoded
-from stillrun_snapshot._pack import CHUNK, OBJECT, RAW, RECIPE, ZSTD
+from stillrun_snapshot._pack import CHUNK, OBJECT, RAW, RECIPE, ZSTD, entry_header
 from stillrun_snapshot._pack_files import recipe_rows
 from stillrun_snapshot._pieces import scan_pack
 from stillrun_snapshot.digest import Digest, digest_of
@@ -399,3 +399,14 @@ def test_the_form_is_the_one_that_suits_the_bytes(data: bytes, codec: int, width
     form = encoded(data)
     assert (form.codec, form.width) == (codec, width)
     assert _block.content_of(form.payload, form.codec, form.width, len(data)) == data
+
+
+def test_a_torn_tail_is_no_damage(tmp_path: Path) -> None:
+    with Store.open(tmp_path) as store:
+        digest = store.put(b"whole")
+    (path,) = (tmp_path / "packs").iterdir()
+    path.chmod(0o644)
+    path.write_bytes(path.read_bytes() + entry_header(digest_of(b"torn"), RAW, 4, 4) + b"to")
+    assert pack_store(tmp_path, older_than_ns=0).damaged == ()
+    with Store.open(tmp_path) as store:
+        assert store.get(digest) == b"whole" and not path.exists()

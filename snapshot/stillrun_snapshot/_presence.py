@@ -152,8 +152,8 @@ def _told_by_living(path: Path) -> bytes | None:
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
         if os.fstat(descriptor).st_size:  # an empty one is about to be held
             remove_quietly(path)
-    except BlockingIOError:
-        return path.read_bytes()
+    except BlockingIOError:  # read as it was opened: its holder may end, and remove it, this moment
+        return os.pread(descriptor, os.fstat(descriptor).st_size, 0)
     finally:
         os.close(descriptor)
     return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from stillrun_snapshot._presence import closed_gate
 from stillrun_snapshot.store import Store
 from stillrun_snapshot.upkeep import UpkeepBusy, upkeep
 
@@ -60,3 +62,22 @@ def test_a_process_that_was_killed_lets_go(root: Path) -> None:
 def test_opening_the_store_takes_nothing_for_notes(root: Path) -> None:
     with upkeep(root, "reindex"), Store.open(root):
         assert (root / "locks" / "upkeep").exists()
+
+
+def test_a_writer_that_ends_while_it_is_asked_after_is_no_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Found by the soak: its file was there and held, and gone when it was read."""
+    with Store.open(tmp_path / "s") as store, Store.open(tmp_path / "s") as other:
+        other.presence.begin()
+        (path,) = (tmp_path / "s" / "locks").glob("writer-*")
+        real = fcntl.flock
+
+        def flock(descriptor: int, kind: int) -> None:
+            if kind == fcntl.LOCK_SH | fcntl.LOCK_NB:
+                path.unlink(missing_ok=True)
+            real(descriptor, kind)
+
+        monkeypatch.setattr(fcntl, "flock", flock)
+        with closed_gate(store.root, store.presence) as others:
+            assert others.since_ns is not None

@@ -120,9 +120,9 @@ def find_garbage(
         found.holdings.mark(_young(found, others))
     except ObjectCorrupt as err:
         raise unsound(store, f"{err.digest} is damaged") from err
+    found.leftovers = list(_leftovers(store.root, young_ns))
     _plan_packs(found)
     _plan_files(found)
-    found.leftovers = list(_leftovers(store.root, young_ns))
     found.kept = found.holdings.needed()
     found.waiting = len(found.holdings) - found.kept - len(found.going)
     return found
@@ -232,6 +232,7 @@ def _plan_files(found: Found) -> None:
         amount.packs_rewritten,
         counts["objects"],
         counts["cache/objects"],
+        len(found.leftovers),
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -333,7 +334,7 @@ def test_what_was_damaged_here_is_mended_by_a_file_that_has_it(simple: Commands,
     assert simple("verify", "Simple/latest").code == 2
     done = simple("import", bundle)
     assert done.code == 0, done.err
-    assert "damaged objects mended" in done.out
+    assert re.search(r"[1-9]\d* damaged objects? mended", done.out), done.out
     assert simple("verify", "Simple/latest").code == 0
     assert simple("replay", "Simple/latest").code == 0
     assert simple("import", bundle, "--json").json["mended_objects"] == 0

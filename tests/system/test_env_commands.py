@@ -173,10 +173,14 @@ def test_damage_is_found_and_named(env: Commands) -> None:
     kept.chmod(0o644)
     data = bytearray(kept.read_bytes())
     data[len(data) // 2] ^= 1
+    lock = env("env", "show", "requirements.txt", "--json").json["lock"]
     kept.write_bytes(data)
-    done = env("env", "verify", "requirements.txt", "--json")
+    done = env("env", "verify", lock, "--json")
     assert (done.code, done.json["verdict"]) == (2, "damaged")
     assert python[:12] in json.dumps(done.json["damage"])
+    # to lock is to keep what is locked: the interpreter is at hand, and put anew
+    assert env("env", "lock", "requirements.txt").code == 0
+    assert env("env", "verify", lock, "--json").json["verdict"] == "sound"
 
 
 @pytest.mark.parametrize("form", ["pylock", "requirements", "conda-lock", "pixi"])

@@ -8,6 +8,7 @@ import shutil
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -82,10 +83,11 @@ def _timed(work: Callable[[int], None], number: int) -> tuple[float, float]:
 def _made(work: Path) -> Path:
     """A store with the run, and a plain file of as many bytes."""
     if not (work / "store").exists():
-        (work / "gibi.py").write_text(_FLOW.replace("SIZE", str(_SIZE)))
         words = [sys.executable, "-m", "stillrun_cli", "run", "gibi.py"]
         env = {**os.environ, "STILLRUN_STORE": str(work / "store")}
-        subprocess.run(words, cwd=work, env=env, check=True, capture_output=True)
+        with tempfile.TemporaryDirectory() as folder:  # not in this work tree, all of which would be its code
+            Path(folder, "gibi.py").write_text(_FLOW.replace("SIZE", str(_SIZE)))
+            subprocess.run(words, cwd=folder, env=env, check=True, capture_output=True)
     file = work / "file"
     if not file.exists():
         file.write_bytes(os.urandom(_SIZE))

@@ -52,7 +52,7 @@ def list_command(
     elif found:
         print_table(("RUN", "KIND", "STATUS", "STARTED", "PARAMETERS"), [_row(entry) for entry in found])
         if next(asked, None) is not None:
-            click.echo(f"These are the {len(found)} newest; '--limit 0' lists all.", err=True)
+            click.echo(f"The {len(found)} newest of all; '--limit 0' lists the others, too.", err=True)
     else:
         click.echo(
             "No run has these tags." if tags else f"No runs in {store.root} yet; 'stillrun run FLOW.py' makes one."

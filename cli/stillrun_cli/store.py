@@ -12,6 +12,7 @@ import click
 
 from stillrun_cli.console import common_options, print_json, size
 from stillrun_cli.group import LazyGroup
+from stillrun_cli.narrator import counted
 from stillrun_cli.settings import open_store
 
 if TYPE_CHECKING:
@@ -95,9 +96,9 @@ def _told(root: Path, found: Packed) -> Iterator[str]:
             f"{found.removed:,} files of {size(found.before)} became {size(found.after)}."
         )
     if found.waiting:
-        yield f"{found.waiting:,} files are kept while runs are in progress; pack again when they have ended."
+        yield f"{counted(found.waiting, 'file')} kept while runs are in progress; pack again when they have ended."
     if found.left:
-        yield f"{found.left:,} large objects stay files: packing would not make them smaller."
+        yield f"{counted(found.left, 'large object')} left as they are: packing would save nothing."
     for digest, file in found.damaged:
         yield f"damaged: {digest or 'a part without a name'} in {file}, which is kept as it is."
 

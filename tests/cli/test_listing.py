@@ -43,7 +43,7 @@ def test_the_newest_come_last_and_older_ones_are_told_of(root: Path, capsys: pyt
     assert run_group(["list", "--store", str(root)]) == 0
     out, err = capsys.readouterr()
     assert len(out.splitlines()) == 51 and out.splitlines()[-1].startswith("A/20260101-000058")
-    assert err == "These are the 50 newest; '--limit 0' lists all.\n"
+    assert err == "The 50 newest of all; '--limit 0' lists the others, too.\n"
 
 
 def test_the_limit_counts_what_is_asked_for(root: Path, capsys: pytest.CaptureFixture[str]) -> None:

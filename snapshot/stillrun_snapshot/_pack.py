@@ -81,15 +81,6 @@ def header_at(buffer: Any, position: int) -> tuple[int, int, int, bytes] | None:
     return codec, size, stored, raw
 
 
-def parse_header(buffer: Any, position: int) -> PackEntry | None:
-    """Return the entry whose header stands at ``position`` of a buffer, or None when there is no sound one."""
-    found = header_at(buffer, position)
-    if found is None:
-        return None
-    codec, size, stored, raw = found
-    return PackEntry(Digest.of_raw(raw), codec, size, stored, position + HEADER_SIZE)
-
-
 def payload_content(entry: PackEntry, payload: bytes) -> bytes | None:
     """Return the object in ``payload``, or None when it is not the one that the entry names."""
     data = payload if entry.codec == RAW else decompressed(payload, entry.size)

@@ -10,7 +10,7 @@ from typing import Any
 
 from stillrun_engine.errors import NotFound
 from stillrun_engine.history import lease_name
-from stillrun_engine.pathspec import Pathspec, nearest, resolve
+from stillrun_engine.pathspec import Pathspec, nearest, resolve, run_of
 from stillrun_engine.plan import TaskKey
 from stillrun_snapshot.deferred import dataclass
 from stillrun_snapshot.digest import Digest
@@ -172,19 +172,15 @@ def runs(store: Store, flow: str | None = None) -> Iterator[KeptRun]:
 def newest_runs(store: Store, flow: str | None = None) -> Iterator[KeptRun]:
     """Every run of the store, or of one flow, newest first; they are read as they are asked for, in groups that grow."""
     asked = flows(store) if flow is None else [flow]
-    found = merge(*(store.refs.newest(f"runs/{one}/") for one in asked), key=lambda ref: _run_of(ref[0]), reverse=True)
+    found = merge(*(store.refs.newest(f"runs/{one}/") for one in asked), key=lambda ref: run_of(ref[0]), reverse=True)
     count = 1
     while group := list(islice(found, count)):
         count = min(count * 4, _GROUP)
         records = store.get_records((digest for _, digest in group), "run")
         for (name, digest), record in zip(group, records, strict=True):
-            yield KeptRun(store, Pathspec(name.split("/")[1], _run_of(name)), digest, record)
+            yield KeptRun(store, Pathspec(name.split("/")[1], run_of(name)), digest, record)
 
 
 def flows(store: Store) -> list[str]:
     """Names of the flows that have run."""
     return store.refs.parts("runs/")
-
-
-def _run_of(ref: str) -> str:
-    return ref.rsplit("/", 1)[1]

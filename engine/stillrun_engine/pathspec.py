@@ -11,7 +11,7 @@ from stillrun_snapshot.deferred import dataclass
 from stillrun_snapshot.digest import Digest
 from stillrun_snapshot.store import Store
 
-__all__ = ["LATEST", "Pathspec", "nearest", "parse_pathspec", "resolve"]
+__all__ = ["LATEST", "Pathspec", "nearest", "parse_pathspec", "resolve", "run_of"]
 
 LATEST = "latest"
 """Stands for the newest run of a flow that is not a replay's record."""
@@ -65,23 +65,24 @@ def resolve(store: Store, spec: Pathspec) -> Pathspec:
     runs = chain([first], runs)
     if spec.run == LATEST:
         return _with_run(spec, _latest(store, spec.flow, runs))
-    matches = [_run_of(name) for name, _ in store.refs.names(spec.run_ref)]
+    matches = [run_of(name) for name, _ in store.refs.names(spec.run_ref)]
     if len(matches) == 1:
         return _with_run(spec, matches[0])
     if matches:
         raise NotFound(f"'{spec.flow}/{spec.run}' is the beginning of {len(matches)} runs: {', '.join(matches[:5])}.")
-    known = [_run_of(name) for name, _ in islice(runs, _OFFERED)]
+    known = [run_of(name) for name, _ in islice(runs, _OFFERED)]
     raise NotFound(f"no run '{spec.flow}/{spec.run}' in {store.root}.{nearest(spec.run, known, spec.flow + '/')}")
 
 
 def _latest(store: Store, flow: str, runs: Iterable[tuple[str, Digest]]) -> str:
     for name, digest in runs:
         if store.get_record(digest, "run")["kind"] == "run":
-            return _run_of(name)
+            return run_of(name)
     raise NotFound(f"flow '{flow}' has replays in {store.root}, but no run.")
 
 
-def _run_of(ref: str) -> str:
+def run_of(ref: str) -> str:
+    """The run that a ref such as runs/FLOW/RUN is of."""
     return ref.rsplit("/", 1)[1]
 
 

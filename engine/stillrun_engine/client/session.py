@@ -13,7 +13,7 @@ from typing import Any
 from stillrun import client as names
 from stillrun_engine.archive import KeptRun, open_run
 from stillrun_engine.errors import EngineError, NotFound
-from stillrun_engine.pathspec import LATEST, Pathspec, parse_pathspec
+from stillrun_engine.pathspec import LATEST, Pathspec, parse_pathspec, run_of
 from stillrun_engine.store_place import default_store
 from stillrun_snapshot.digest import Digest
 from stillrun_snapshot.record import parse_record
@@ -94,7 +94,7 @@ class Session:
     def run(self, flow: str, run: str) -> KeptRun:
         """A run by its name; 'latest' and unique beginnings are names too. Read anew: it may have gone on."""
         if run == LATEST and self.runs != "runs":
-            run = next((name.rsplit("/", 1)[1] for name, _ in self.store.refs.newest(f"{self.runs}/{flow}/")), run)
+            run = next((run_of(name) for name, _ in self.store.refs.newest(f"{self.runs}/{flow}/")), run)
         digest = None if run == LATEST else self.store.refs.get(f"{self.runs}/{flow}/{run}")
         if digest is not None:
             return KeptRun(self.store, Pathspec(flow, run), digest, self.store.get_record(digest, "run"))

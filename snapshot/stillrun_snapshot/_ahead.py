@@ -15,12 +15,12 @@ Result = TypeVar("Result")
 
 
 def results_ahead(
-    pool: Executor, items: Iterable[Item], work: Callable[[Item], Callable[[], Result]]
+    pool: Executor, items: Iterable[Item], work: Callable[[Item], Result]
 ) -> Iterator[tuple[Item, Result]]:
-    """Yield each item with what ``work(item)()`` returned in the pool, in their order."""
+    """Yield each item with what ``work`` returned of it in the pool, in their order."""
     waiting: deque[tuple[Item, Future[Result]]] = deque()
     for item in items:
-        waiting.append((item, pool.submit(work(item))))
+        waiting.append((item, pool.submit(work, item)))
         if len(waiting) > _AHEAD:
             first, job = waiting.popleft()
             yield first, job.result()

@@ -38,7 +38,7 @@ class _Made:
 def hashed_whole(store: Store, pool: Executor, told: Callable[[str, int], None]) -> Whole:
     """Hash every object of which the index knows the chunks; whatever is wrong with one, others find and name it."""
     found = Whole()
-    for made, is_sound in results_ahead(pool, _made(store), lambda made: partial(_is_sound, store, made)):
+    for made, is_sound in results_ahead(pool, _made(store), partial(_is_sound, store)):
         told(made.digest.hex[:12], made.size)
         if is_sound:
             found.objects.add((made.pack, made.digest))

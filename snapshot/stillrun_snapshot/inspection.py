@@ -71,7 +71,7 @@ def inspect(store: Store, before: Remembered, *, full: bool, told: Told = lambda
     with ThreadPoolExecutor(_THREADS) as pool:
         whole = hashed_whole(store, pool, told) if full else Whole()
         work: Iterator[_Packed | _File] = chain((_Packed(pack, full, whole) for pack in packs), _files(store, full))
-        for each, look in results_ahead(pool, work, lambda each: each.look):
+        for each, look in results_ahead(pool, work, lambda each: each.look()):
             found.findings += look.findings
             damages += look.broken
             chunks |= look.chunks

@@ -56,7 +56,9 @@ class BlockWriter:
             self._file.discard()
 
     def add(self, digest: Digest, kind: int, data: bytes) -> None:
-        """Take one member; members of a kind stay in the order in which they come."""
+        """Take one member, unless it waits already; members of a kind stay in the order in which they come."""
+        if digest in self.pending[kind]:
+            return
         self.pending[kind].add(digest)
         group = self._groups.setdefault(_name(kind, data), _Group())
         group.members.append((digest, kind, len(data)))

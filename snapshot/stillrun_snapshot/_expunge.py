@@ -89,10 +89,9 @@ def _blocks_without(root: Path, old: Path, gone: Collection[Digest], chunks: Col
         mapped(old) as view,
     ):
         for piece, data in sound_data(view, pieces_in(old)):
-            digest = piece.digest
-            goes = digest in (chunks if piece.kind == CHUNK else gone)
-            if data is not None and not goes and digest not in writer.pending[piece.kind]:
-                writer.add(digest, piece.kind, data)
+            goes = piece.digest in (chunks if piece.kind == CHUNK else gone)
+            if data is not None and not goes:
+                writer.add(piece.digest, piece.kind, data)
         writer.seal()
     return names
 

@@ -98,10 +98,9 @@ def _copy_blocks_without(store: Store, pack: PackFile, dropped: Collection[Diges
     """Of blocks only what is sound can be written anew; an object of ``dropped`` is either no more, or its recipe is wrong."""
     with block_writer(store) as writer, mapped(pack.path) as view:
         for piece, data in sound_data(view, pieces_in(pack.path)):
-            digest = piece.digest
-            wrong = piece.kind == RECIPE and digest in dropped
-            if data is not None and not wrong and digest not in writer.pending[piece.kind]:
-                writer.add(digest, piece.kind, data)
+            wrong = piece.kind == RECIPE and piece.digest in dropped
+            if data is not None and not wrong:
+                writer.add(piece.digest, piece.kind, data)
         writer.seal()
 
 
@@ -265,8 +264,7 @@ class _Sweep:
             for pack in packs:
                 with mapped(pack.path) as view:
                     for piece, data in self._split(pack, view, left[pack.name]):
-                        if (digest := piece.digest) not in writer.pending[piece.kind]:
-                            writer.add(digest, piece.kind, data)
+                        writer.add(piece.digest, piece.kind, data)
             writer.seal()
         return left
 

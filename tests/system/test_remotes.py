@@ -173,6 +173,12 @@ def keys_of(team: Team) -> list[str]:
     return [key.removeprefix(f"{team.prefix}/") for key in re.findall(r"<Key>([^<]+)</Key>", listed)]
 
 
+def keys_sent(team: Team) -> set[str]:
+    """What was sent to the remote since its proxy last forgot what it was asked."""
+    puts = [one for one in team.proxy.asked if one.method == "PUT"]
+    return {one.path.split("?")[0].removeprefix(f"/runs/{team.prefix}/") for one in puts}
+
+
 # -- what is promised when all goes well ----------------------------------------------------------------------------
 
 
@@ -577,10 +583,7 @@ def test_a_push_that_was_killed_is_gone_on_with(team: Team, number: int) -> None
     before = {key for key in keys_of(team) if key.startswith(("objects/", "segments/"))}
     assert team.theirs("fetch", "Shared").code == 2  # nothing is promised before all is there
     team.moved(team.ours, "push", team.runs[0])
-    sent = {
-        one.path.split("?")[0].removeprefix(f"/runs/{team.prefix}/") for one in team.proxy.asked if one.method == "PUT"
-    }
-    assert not before & sent
+    assert not before & keys_sent(team)
     team.moved(team.theirs, "pull", team.runs[0])
     assert team.theirs("verify", team.runs[0]).code == 0
 
